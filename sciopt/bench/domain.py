@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,10 @@ class Run:
     device: str = "cpu"
     threads: int = 1
 
+    def __str__(self) -> str:
+        settings = "".join(f" {key}={value}" for key, value in self.overrides.items())
+        return f"{self.problem} {self.method} seed {self.seed}{settings}"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -72,8 +76,8 @@ class Record:
 class Result:
     """What a finished run left behind.
 
-    `start_seconds` is the time to build the solver and `first_step_seconds` that of the first
-    step, where compilation and warm-up fall; the curve's clock starts after the former.
+    `start_seconds` is the time `start` took, off the curve's clock; the curve's first point is
+    step 1, so that its seconds show what warming up in the first step cost.
     """
 
     run: Run
@@ -82,7 +86,6 @@ class Result:
     records: Sequence[Record]
     arrays: Mapping[str, np.ndarray]
     start_seconds: float
-    first_step_seconds: float
 
     @property
     def last(self) -> Record:
@@ -124,6 +127,7 @@ class Claim:
     headline: bool = False
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A method at work on a problem.
 

@@ -18,9 +18,7 @@ from sciopt.bench.domain import Result
 Key = TypeVar("Key", bound=Hashable)
 
 
-def group_by(
-    results: Sequence[Result], key: Callable[[Result], Key]
-) -> dict[Key, list[Result]]:
+def group_by(results: Sequence[Result], key: Callable[[Result], Key]) -> dict[Key, list[Result]]:
     """Results by `key(result)`, groups and members in order of first appearance."""
     groups: dict[Key, list[Result]] = {}
     for result in results:
@@ -30,13 +28,11 @@ def group_by(
 
 def final_scores(results: Sequence[Result], metric: str) -> Float[np.ndarray, " results"]:
     """The metric at each curve's end; infinity for a failed run or a number not finite."""
-    scores = [
-        np.inf if result.status.failed else result.last.metrics[metric] for result in results
-    ]
+    scores = [np.inf if result.status.failed else result.last.metrics[metric] for result in results]
     return np.nan_to_num(np.array(scores, dtype=float), nan=np.inf, posinf=np.inf)
 
 
-def interquartile_mean(scores: Float[np.ndarray, "..."], axis: int = -1) -> np.ndarray:
+def interquartile_mean(scores: Float[np.ndarray, "*shape"], axis: int = -1) -> np.ndarray:
     """Mean of the middle half along `axis`: the lowest and highest quarter are cut.
 
     With n scores, floor(n / 4) are cut at each end, so that fewer than four are a plain mean.
@@ -44,13 +40,14 @@ def interquartile_mean(scores: Float[np.ndarray, "..."], axis: int = -1) -> np.n
     return np.asarray(trim_mean(scores, 0.25, axis=axis))
 
 
-def median(scores: Float[np.ndarray, "..."], axis: int = -1) -> np.ndarray:
+def median(scores: Float[np.ndarray, "*shape"], axis: int = -1) -> np.ndarray:
     """The median along `axis`, infinite where half of the scores or more are.
 
     numpy's own gives NaN between two infinities.
     """
-    low, high = np.percentile(scores, 50, axis=axis, method="lower"), np.percentile(
-        scores, 50, axis=axis, method="higher"
+    low, high = (
+        np.percentile(scores, 50, axis=axis, method="lower"),
+        np.percentile(scores, 50, axis=axis, method="higher"),
     )
     return np.where(np.isinf(high), high, (low + np.where(np.isinf(high), 0.0, high)) / 2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from typing import Any
@@ -19,7 +19,7 @@ from sciopt.bench.statistics import group_by, median
 # petroff10 (Petroff 2021) was optimised for colour-vision deficiency.
 COLOURS = mpl.color_sequences["petroff10"]
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-STYLE: Mapping[str, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLOURS)
     + cycler(linestyle=[style for style, _ in zip(cycle(LINE_STYLES), COLOURS, strict=False)]),
     "axes.grid": True,
@@ -39,7 +39,7 @@ STYLE: Mapping[str, Any] = {
 
 def context() -> AbstractContextManager[None]:
     """The style, active while a figure is drawn; every `Claim.draw` is called inside it."""
-    return mpl.rc_context(dict(STYLE))
+    return mpl.rc_context(STYLE)
 
 
 def new_figure(
