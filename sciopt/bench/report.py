@@ -32,7 +32,8 @@ PAGE = """<!doctype html>
   --undecided: #bbb; }} }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
   max-width: 62rem; margin: 0 auto; padding: 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }}
+table {{ border-collapse: collapse; }}
+.summary {{ width: 100%; }}
 .scroll {{ overflow-x: auto; }}
 th, td {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line);
   vertical-align: top; }}
@@ -42,7 +43,7 @@ td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space:
 .verdict {{ font-weight: 600; }}
 figure {{ margin: 1rem 0; background: #fff; border: 1px solid var(--line); padding: .5rem;
   overflow-x: auto; }}
-figure svg {{ display: block; width: 100%; min-width: 30rem; height: auto; }}
+figure svg {{ display: block; width: 100%; min-width: 30rem; height: auto; margin: 0 auto; }}
 code {{ background: color-mix(in srgb, var(--text) 8%, transparent); padding: .1rem .3rem;
   overflow-wrap: anywhere; }}
 .soft {{ color: var(--soft); font-size: .9rem; }}
@@ -52,7 +53,7 @@ a {{ color: inherit; }}
 </head>
 <body>
 <h1>sciopt: claims and verdicts</h1>
-<div class="scroll"><table>
+<div class="scroll"><table class="summary">
 <thead><tr><th>domain</th><th>claim</th><th>verdict</th><th>seconds</th></tr></thead>
 <tbody>
 {summary}
@@ -118,9 +119,12 @@ def _provenance(one: Evidence) -> str:
 
 
 def _inline(svg: str) -> str:
-    """The svg element alone, sized by the page."""
+    """The svg element alone, scaled to the page's width but to no more than 1.4 times its own."""
     start, end = svg.index("<svg"), svg.index(">", svg.index("<svg"))
-    return re.sub(r' (width|height)="[^"]*"', "", svg[start:end]) + svg[end:]
+    opening = svg[start:end]
+    width = float(re.findall(r' width="([\d.]+)pt"', opening)[0])
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)
+    return f'{opening} style="max-width: {1.4 * width:.0f}pt"{svg[end:]}'
 
 
 def _anchor(one: Evidence) -> str:

@@ -32,7 +32,6 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "savefig.dpi": 150,
-    "svg.fonttype": "none",
     "svg.hashsalt": "sciopt",
 }
 
