@@ -1,0 +1,36 @@
+"""Every adaptive method is a direction times rates: `step = -lr * rate(signal) * direction`.
+
+A direction says where to go: the gradient, its momentum. A rate listens to a signal at a scope
+and scales the step: an element's squared gradients (AdaGrad, RMSProp, Adam), the norm of the
+model's gradient, the clock. `Composed` makes an ordinary `torch.optim.Optimizer` of one direction
+and any rates, and the known methods are compositions:
+
+    Adam(params, lr) = Composed(params, ExponentialAverage(), [SecondMoment()], lr=lr)
+
+A projection keeps parameters on a simplex or in a box, in the metric of the rates. Read next
+`rule.py`, the vocabulary, then `rates/second_moment.py`, then `engine.py`, the step.
+"""
+
+from sciopt.named import SGD, AdaGrad, Adam, AdamW, AMSGrad, NormalizedSGD, RMSProp
+from sciopt.optimizer import Composed
+from sciopt.projection import Box, Simplex, project_simplex
+from sciopt.rule import Direction, Rate, Scope, Signals, Slot
+
+__all__ = [
+    "SGD",
+    "AMSGrad",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Box",
+    "Composed",
+    "Direction",
+    "NormalizedSGD",
+    "RMSProp",
+    "Rate",
+    "Scope",
+    "Signals",
+    "Simplex",
+    "Slot",
+    "project_simplex",
+]

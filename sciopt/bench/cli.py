@@ -199,8 +199,18 @@ def print_domain(console: Console, domain: Domain) -> None:
     for kind, settings in (("problem", domain.problems), ("method", domain.methods)):
         for name, value in settings.items():
             says = (inspect.getdoc(type(value)) or "").partition("\n")[0]
-            table.add_row(kind, f"[bold]{name}", says)
+            table.add_row(kind, f"[bold]{name}", f"{says} {_special_settings(value)}".strip())
     for name, claim in domain.claims.items():
         star = " (in make reproduce)" if claim.headline else ""
         table.add_row("claim", f"[bold]{name}", claim.says + star)
     console.print(table)
+
+
+def _special_settings(settings: Any) -> str:
+    """The settings that are not their class's defaults, which tell two of one class apart."""
+    special = [
+        f"{field.name}={getattr(settings, field.name)}"
+        for field in dataclasses.fields(settings)
+        if getattr(settings, field.name) != field.default
+    ]
+    return f"({', '.join(special)})" if special else ""

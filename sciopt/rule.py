@@ -1,0 +1,160 @@
+"""The vocabulary of a step: `step = -lr * (product of rates) * direction`.
+
+A `Direction` says where to go and may keep an order of its own (a momentum sums before or after
+the rates). A `Rate` is a positive multiplier that listens to a signal at a `Scope`; it broadcasts
+against the parameter, and rates commute. Both are frozen dataclasses whose fields are their
+settings and both declare the state they keep, so that memory, `param_groups` and `state_dict`
+follow from the declaration. Names of settings and state are torch's own where torch has the
+method: an optimizer composed here then reads and writes torch's checkpoints.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Real = float | int
+"""A number; torch's own checkpoints hold ints among the settings, such as momentum = 0."""
+
+
+class Scope(Enum):
+    """How far one number of a rate or of its state reaches."""
+
+    ELEMENT = "one number per element"
+    NEURON = "one number per row, the outputs of a layer"
+    LAYER = "one number per parameter tensor"
+    MODEL = "one number for all parameters, of which each parameter keeps a copy"
+
+    def shape(self, param: Tensor) -> tuple[int, ...]:
+        """The shape that holds this scope's numbers and broadcasts against `param`."""
+        if self is Scope.ELEMENT:
+            return tuple(param.shape)
+        if self is Scope.NEURON:
+            return (*param.shape[:1], *(1 for _ in param.shape[1:]))
+        return ()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of state: its scope, the value it starts from, and its dtype or the parameter's.
+
+    With `initial=None` the state is None until the rule sets it at its first gradient.
+    """
+
+    scope: Scope
+    initial: Real | None = 0.0
+    dtype: torch.dtype | None = None
+
+    def allocate(self, param: Tensor, value: Real) -> Tensor:
+        """A tensor filled with `value`, laid out for `param`."""
+        if self.scope is Scope.ELEMENT:
+            return torch.full_like(param, value, dtype=self.dtype)
+        shape = self.scope.shape(param)
+        return torch.full(shape, value, dtype=self.dtype or param.dtype, device=param.device)
+
+
+CLOCK = Slot(Scope.LAYER, dtype=torch.float32)
+"""The count of gradients a parameter has met; a rule that reads it declares it as `step`.
+
+One clock serves all rules and the engine advances it. dtype and place are those that torch's
+fused kernels want.
+"""
+
+
+class ModelGradient:
+    """The gradients of all parameters in this step."""
+
+    def __init__(self, gradients: Sequence[Tensor]):
+        self._gradients = gradients
+
+    @cached_property
+    def norm(self) -> Float[Tensor, ""]:
+        """Euclidean norm over the model, computed once per step."""
+        return torch.nn.utils.get_total_norm(self._gradients)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a rule may read, and must not write, for one parameter in one step.
+
+    `grad` is the gradient to be descended: negated if the optimizer maximises, with the weight
+    decay added if that is not decoupled. `step` counts this gradient too and is NaN where no rule
+    declares the CLOCK; for a parameter on the host it is a number, on an accelerator a tensor,
+    because reading one would wait for the device.
+    """
+
+    grad: Float[Tensor, "*shape"]
+    param: Float[Tensor, "*shape"]
+    step: Real | Float[Tensor, ""]
+    model: ModelGradient
+
+
+State = dict[str, Any]
+"""One parameter's state by name: a tensor, or None before a `Slot(initial=None)` is first set."""
+
+
+@dataclass(frozen=True)
+class Direction(ABC):
+    """Where to step: a frozen dataclass of settings.
+
+    With `after_rates` the direction is given the gradient already multiplied by the rates and
+    what it returns is stepped along as it is: RMSProp's momentum, LaProp.
+    """
+
+    after_rates: bool = field(default=False, kw_only=True, metadata={"key": None})
+
+    def slots(self) -> Mapping[str, Slot]:
+        """The state this direction keeps, by name."""
+        return {}
+
+    @abstractmethod
+    def direction(
+        self, vector: Float[Tensor, "*shape"], signals: Signals, state: State
+    ) -> Float[Tensor, "*shape"]:
+        """The direction from `vector`, the gradient or the gradient times the rates.
+
+        Updates `state` in place; may return `vector` or a tensor of the state itself, which the
+        engine leaves unchanged.
+        """
+
+
+@dataclass(frozen=True)
+class Rate(ABC):
+    """A multiplier of the step from one signal at one scope: a frozen dataclass of settings."""
+
+    scope: ClassVar[Scope]
+
+    def slots(self) -> Mapping[str, Slot]:
+        """The state this rate keeps, by name."""
+        return {}
+
+    @abstractmethod
+    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:
+        """The multiplier, of the shape `scope.shape(param)`; updates `state` in place."""
+
+
+Rule = Direction | Rate
+
+
+def torch_key(name: str, index: int) -> dict[str, tuple[str, int]]:
+    """Metadata of a field that lives in `param_groups` as element `index` of the tuple `name`.
+
+    A field without metadata lives there under its own name; the key None keeps it out, for what
+    is part of the composition rather than a setting.
+    """
+    return {"key": (name, index)}
+
+
+def check_range(name: str, value: Real, low: float = 0.0, below: float = float("inf")) -> None:
+    """Raise ValueError unless `value` is a number in [low, below)."""
+    if not low <= value < below:
+        bound = "finite" if below == float("inf") else f"below {below:g}"
+        raise ValueError(f"{name} must be {bound} and at least {low:g}, got {value!r}")

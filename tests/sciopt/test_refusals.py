@@ -1,0 +1,89 @@
+"""What cannot be is refused at the entrance, with words that say what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_pairs import new_params
+
+import sciopt
+from sciopt.directions import Gradient
+from sciopt.rates import SecondMoment, SquareAverage
+from sciopt.rule import CLOCK
+
+Make = Callable[[list[Tensor]], sciopt.Composed]
+
+
+class Twice(sciopt.Rate):
+    """Keeps a state that SquareAverage keeps too."""
+
+    scope = sciopt.Scope.ELEMENT
+
+    def slots(self) -> dict[str, sciopt.Slot]:
+        return {"step": CLOCK, "square_avg": sciopt.Slot(sciopt.Scope.NEURON)}
+
+    def rate(self, signals: sciopt.Signals, state: dict[str, Any]) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("message", "make"),
+    [
+        ("lr must be finite", lambda p: sciopt.SGD(p, lr=-0.1)),
+        ("lr must be finite", lambda p: sciopt.SGD(p, lr=float("nan"))),
+        ("lr must be finite", lambda p: sciopt.SGD(p, lr=float("inf"))),
+        ("tensor lr", lambda p: sciopt.SGD(p, lr=torch.ones(2))),
+        ("lr must be finite", lambda p: sciopt.SGD([{"params": p, "lr": -1.0}])),
+        (r"betas\[0\] must be below 1", lambda p: sciopt.Adam(p, betas=(1.0, 0.9))),
+        (r"betas\[1\] must be below 1", lambda p: sciopt.Adam(p, betas=(0.9, -0.1))),
+        ("betas must be two", lambda p: sciopt.Adam([{"params": p, "betas": (0.9,)}])),
+        ("eps must be", lambda p: sciopt.Adam(p, eps=-1e-8)),
+        ("weight_decay must be", lambda p: sciopt.Adam(p, weight_decay=-1.0)),
+        ("momentum must be", lambda p: sciopt.SGD(p, momentum=-0.9)),
+        ("nesterov needs", lambda p: sciopt.SGD(p, nesterov=True)),
+        ("nesterov needs", lambda p: sciopt.SGD(p, momentum=0.9, dampening=0.1, nesterov=True)),
+        ("alpha must be", lambda p: sciopt.RMSProp(p, alpha=1.0)),
+        ("lr_decay must be", lambda p: sciopt.AdaGrad(p, lr_decay=-1.0)),
+        (
+            "initial_accumulator_value must be",
+            lambda p: sciopt.AdaGrad(p, initial_accumulator_value=-1),
+        ),
+        ("empty parameter list", lambda _: sciopt.Adam([])),
+        ('engine must be "auto"', lambda p: sciopt.Adam(p, engine="quick")),
+        ("no fused kernel", lambda p: sciopt.RMSProp(p, engine="fused")),
+        ("no fused kernel", lambda p: sciopt.SGD(p, momentum=0.9, dampening=0.5, engine="fused")),
+        (
+            "device 'meta'",
+            lambda p: sciopt.Adam([torch.empty_like(p[0], device="meta")], engine="fused"),
+        ),
+        ("projection", lambda p: sciopt.SGD(p, projection=sciopt.Box(0, 1), engine="fused")),
+        ("one device and dtype", lambda p: sciopt.SGD([*p, p[0].detach().float()], engine="fused")),
+        ("two rules of one", lambda p: sciopt.Composed(p, Gradient(), [SquareAverage(), Twice()])),
+        (
+            "can hold one SecondMoment",
+            lambda p: sciopt.Composed(p, Gradient(), [SecondMoment()] * 3),
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(message: str, make: Make) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(new_params()[:2])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_parameters_that_are_not_real_numbers_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="floating-point"):
+        sciopt.Adam([torch.ones(2, dtype=dtype)])
+
+
+def test_a_sparse_gradient_is_refused_before_anything_moves() -> None:
+    first = torch.ones(2, requires_grad=True)
+    first.grad = torch.ones(2)
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    optimizer = sciopt.SGD([{"params": [first]}, {"params": table.parameters()}], lr=1.0)
+    with pytest.raises(TypeError, match="dense"):
+        optimizer.step()
+    assert torch.equal(first, torch.ones(2))
