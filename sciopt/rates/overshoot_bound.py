@@ -1,4 +1,4 @@
-"""A bound on rates: no update that overshoots the target its temporal-difference error points at."""
+"""A bound on rates, so that no update overshoots the target of its temporal-difference error."""
 
 from __future__ import annotations
 

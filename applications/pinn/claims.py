@@ -1,0 +1,228 @@
+"""What is claimed of L-BFGS and Adam on stiff equations, with its runs, judge and figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from applications.pinn.methods import METHODS
+from applications.pinn.problems import PROBLEMS
+from sciopt.bench import Answer, Claim, Result, Run, Status, Verdict
+from sciopt.bench.statistics import final_scores, group_by, median, paired_difference
+from sciopt.bench.style import COLOURS, new_figure, plot_curves
+
+SAYS = "On a stiff PDE, L-BFGS gets stuck while Adam is robust."
+PRECISIONS = ("float32", "float64")
+SEEDS = 3
+LABELS = {"adam": "Adam", "lbfgs": "L-BFGS", "adam-lbfgs": "Adam, then L-BFGS"}
+FEWEST_STEPS = 500
+STANDSTILL = 0.9  # a run keeps more than this share over the last half of its time if stuck
+
+
+def stuck_runs(steps: Mapping[str, int], overrides: Mapping[str, Mapping[str, int]]) -> list[Run]:
+    """Every method in both precisions on the same problem, `overrides` being given by method."""
+    return [
+        Run("burgers", f"{name}-{precision}", steps[name], seed, overrides.get(name, {}))
+        for precision, name, seed in product(PRECISIONS, LABELS, range(SEEDS))
+    ]
+
+
+def precision_of(result: Result) -> str:
+    """The precision of the run's method."""
+    return METHODS[result.run.method].precision
+
+
+def name_of(result: Result) -> str:
+    """The run's method without its precision, a key of `LABELS`."""
+    return result.run.method.removesuffix(f"-{precision_of(result)}")
+
+
+def at_seconds(
+    results: Sequence[Result], metric: str, seconds: float
+) -> Float[np.ndarray, " results"]:
+    """The metric of each run's last record up to `seconds`; infinity for a failed run."""
+    scores = []
+    for result in results:
+        reached = [record for record in result.records if record.seconds <= seconds]
+        record = reached[-1] if reached else result.records[0]
+        scores.append(np.inf if result.status.failed else record.metrics[metric])
+    return np.array(scores)
+
+
+def share_standing_still(results: Sequence[Result], metric: str) -> float:
+    """Share of runs that gave up, or whose metric hardly fell over the last half of their time."""
+
+    def stands_still(result: Result) -> bool:
+        (halfway,) = at_seconds([result], metric, result.last.seconds / 2)
+        gave_up = result.status in (Status.STALLED, Status.DIVERGED)
+        return gave_up or result.last.metrics[metric] > STANDSTILL * halfway
+
+    return float(np.mean([stands_still(result) for result in results]))
+
+
+def seconds_compared(results: Sequence[Result]) -> float:
+    """The seconds every run has, one that ended by itself keeping its last value."""
+    limits = (Status.STEP_LIMIT, Status.OUT_OF_TIME)
+    cut_off = [result.last.seconds for result in results if result.status in limits]
+    return min(cut_off, default=max(result.last.seconds for result in results))
+
+
+def numbers_of(precision: str, results: Sequence[Result]) -> dict[str, float]:
+    """Medians over seeds of all that matters at one precision, method by method."""
+    seconds = seconds_compared(results)
+    numbers = {f"{precision}: seconds compared": seconds}
+    methods = group_by(results, name_of)
+    for name, runs in methods.items():
+        medians = {
+            "error at equal seconds": at_seconds(runs, "relative_l2_error", seconds),
+            "error at the end": final_scores(runs, "relative_l2_error"),
+            "loss at the end": final_scores(runs, "loss"),
+            "held-out residual at the end": final_scores(runs, "held_out_residual"),
+        }
+        for what, scores in medians.items():
+            numbers[f"{precision}: {LABELS[name]}: {what}"] = float(median(scores))
+        for what, metric in (("loss", "loss"), ("error", "relative_l2_error")):
+            share = share_standing_still(runs, metric)
+            numbers[f"{precision}: {LABELS[name]}: share whose {what} stands still"] = share
+    difference = paired_difference(
+        at_seconds(methods["adam"], "relative_l2_error", seconds),
+        at_seconds(methods["lbfgs"], "relative_l2_error", seconds),
+    )
+    for what, value in zip(("median", "low", "high"), difference, strict=True):
+        numbers[f"{precision}: error of Adam minus L-BFGS: {what}"] = value
+    return numbers
+
+
+def judge_stuck(results: Sequence[Result]) -> Verdict:
+    """Holds where L-BFGS stands still, Adam does not, and Adam is ahead at equal seconds.
+
+    Standing still is judged by the loss, most seeds deciding; being ahead by the error, seed by
+    seed with a 95 % interval.
+    """
+    answers: dict[str, Answer] = {}
+    numbers: dict[str, float] = {}
+    words: list[str] = []
+    for precision, group in group_by(results, precision_of).items():
+        numbers |= numbers_of(precision, group)
+        answers[precision] = answer_at(precision, numbers)
+        words.append(in_words(precision, numbers))
+    because = "; ".join(words)
+    shortest = min(result.run.max_steps for result in results)
+    if shortest < FEWEST_STEPS:
+        because = f"{shortest} steps are too few, {FEWEST_STEPS} are needed; {because}"
+        return Verdict(Answer.UNDECIDED, because, numbers)
+    if len(set(answers.values())) == 1:
+        return Verdict(next(iter(answers.values())), because, numbers)
+    true_in = [precision for precision, answer in answers.items() if answer is Answer.HOLDS]
+    if true_in:
+        because = f"only in {', '.join(true_in)}; {because}"
+        return Verdict(Answer.HOLDS_UNDER_CONDITIONS, because, numbers)
+    return Verdict(Answer.UNDECIDED, because, numbers)
+
+
+def answer_at(precision: str, numbers: Mapping[str, float]) -> Answer:
+    """The answer at one precision: each part of the sentence can refute it."""
+    lbfgs_stuck = numbers[f"{precision}: L-BFGS: share whose loss stands still"] > 0.5
+    adam_stuck = numbers[f"{precision}: Adam: share whose loss stands still"] > 0.5
+    adam_behind = numbers[f"{precision}: error of Adam minus L-BFGS: low"] > 0
+    adam_ahead = numbers[f"{precision}: error of Adam minus L-BFGS: high"] < 0
+    if not lbfgs_stuck or adam_stuck or adam_behind:
+        return Answer.FAILS
+    return Answer.HOLDS if adam_ahead else Answer.UNDECIDED
+
+
+def in_words(precision: str, numbers: Mapping[str, float]) -> str:
+    """What decided the answer at one precision."""
+
+    def of(name: str, what: str) -> float:
+        return numbers[f"{precision}: {LABELS[name]}: {what}"]
+
+    return (
+        f"{precision}: the loss stands still in {of('lbfgs', 'share whose loss stands still'):.0%} "
+        f"of L-BFGS runs (Adam {of('adam', 'share whose loss stands still'):.0%}), the error in "
+        f"{of('lbfgs', 'share whose error stands still'):.0%} "
+        f"(Adam {of('adam', 'share whose error stands still'):.0%}); error at equal seconds "
+        f"{of('lbfgs', 'error at equal seconds'):.2g} against Adam's "
+        f"{of('adam', 'error at equal seconds'):.2g} and "
+        f"{of('adam-lbfgs', 'error at equal seconds'):.2g} by Adam then L-BFGS; on fresh points "
+        f"the residual of L-BFGS is {of('lbfgs', 'held-out residual at the end'):.2g}, where its "
+        f"loss promises {of('lbfgs', 'loss at the end') ** 0.5:.2g} (Adam "
+        f"{of('adam', 'held-out residual at the end'):.2g} and "
+        f"{of('adam', 'loss at the end') ** 0.5:.2g})"
+    )
+
+
+def draw_stuck(results: Sequence[Result]) -> Figure:
+    """Error against seconds in each precision, and against the loss that training sees."""
+    figure, axes = new_figure(1, 3, panel=(3.7, 3.4))
+    colours = dict(zip(LABELS, COLOURS, strict=False))
+    markers = {"float32": "o", "float64": "s"}
+    for panel, (precision, group) in zip(
+        axes[:2], group_by(results, precision_of).items(), strict=True
+    ):
+        panel.set_prop_cycle(color=[colours[name] for name in LABELS], linestyle=["-", "--", "-."])
+        plot_curves(panel, group, "relative_l2_error", label=lambda r: LABELS[name_of(r)])
+        panel.set(xlabel="seconds of training", title=f"Error over time, {precision}")
+    for result in results:
+        losses = [record.metrics["loss"] for record in result.records]
+        errors = [record.metrics["relative_l2_error"] for record in result.records]
+        axes[2].plot(
+            losses,
+            errors,
+            color=colours[name_of(result)],
+            linestyle="-",
+            linewidth=0.7,
+            marker=markers[precision_of(result)],
+            markevery=[-1],
+            label=f"{result.run.method} seed {result.run.seed}",
+        )
+    axes[2].set(
+        xlabel="loss on the training points\n(last: ○ float32, □ float64)",
+        title="Error as the loss falls",
+    )
+    axes[2].invert_xaxis()
+    every = [record.metrics["relative_l2_error"] for result in results for record in result.records]
+    finite = np.array(every)[np.isfinite(every)]
+    for panel in axes:
+        panel.set(xscale="log", yscale="log", ylabel="relative L2 error")
+        panel.set_ylim(0.8 * finite.min(), 1.25 * finite.max())
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    points = results[0].run.overrides.get(
+        "problem.collocation_points", PROBLEMS["burgers"].collocation_points
+    )
+    seeds = len({result.run.seed for result in results})
+    figure.suptitle(
+        f"Burgers equation, viscosity 0.01/π, {points} fixed collocation points: "
+        f"median and range of {seeds} seeds"
+    )
+    return figure
+
+
+CLAIMS: Mapping[str, Claim] = {
+    "w3-lbfgs-stuck": Claim(
+        says=SAYS,
+        runs=stuck_runs({"adam": 2500, "lbfgs": 1800, "adam-lbfgs": 2200}, {}),
+        judge=judge_stuck,
+        draw=draw_stuck,
+        headline=True,
+    ),
+    "w3-lbfgs-stuck-long": Claim(
+        says=f"{SAYS[:-1]}, also with more points and steps.",
+        runs=stuck_runs(
+            {"adam": 10000, "lbfgs": 7000, "adam-lbfgs": 8000},
+            {
+                "adam": {"problem.collocation_points": 2500},
+                "lbfgs": {"problem.collocation_points": 2500},
+                "adam-lbfgs": {"problem.collocation_points": 2500, "method.switch_step": 3000},
+            },
+        ),
+        judge=judge_stuck,
+        draw=draw_stuck,
+    ),
+}

@@ -1,0 +1,35 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sciopt.rates.overshoot_bound import overshoot_bound
+
+rates = st.floats(0, 1e6)
+traces = st.lists(st.floats(0, 10), min_size=4, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rate=rates, trace=traces, discount=st.floats(0, 1), td_error=st.floats(-1e3, 1e3))
+def test_a_bounded_update_never_makes_its_own_error_larger(rate, trace, discount, td_error):
+    z = torch.tensor(trace, dtype=torch.float64)
+    values = torch.tensor([0.3, -1.0, 2.0, 0.5], dtype=torch.float64)
+    reward = td_error + float(values[0] - discount * values[1])
+    bounded = overshoot_bound(torch.tensor(rate, dtype=torch.float64), z)
+    updated = values + bounded * td_error * z
+    after = float(reward + discount * updated[1] - updated[0])
+    slack = 1e-11 * (abs(reward) + 10)
+    assert float((updated - values).abs().sum()) <= abs(td_error) + slack
+    if z[0] >= discount * z[1]:
+        assert abs(after) <= abs(td_error) + slack
+        assert after * td_error >= -slack * abs(td_error)
+    else:
+        assert abs(after) <= 2 * abs(td_error) + slack
+
+
+def test_small_rates_pass_and_large_ones_reach_the_target_exactly():
+    trace = torch.tensor([[0.0, 1.0, 0.0], [0.5, 1.0, 0.5]], dtype=torch.float64)
+    small = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    assert torch.equal(overshoot_bound(small, trace), small)
+    large = torch.tensor([7.0, 7.0], dtype=torch.float64)
+    expected = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    assert torch.equal(overshoot_bound(large, trace), expected)
