@@ -11,9 +11,11 @@ A projection keeps parameters on a simplex or in a box, in the metric of the rat
 `rule.py`, the vocabulary, then `rates/second_moment.py`, then `engine.py`, the step.
 """
 
+from sciopt.directions import ExponentialAverage, Gradient, Momentum
 from sciopt.named import SGD, AdaGrad, Adam, AdamW, AMSGrad, NormalizedSGD, RMSProp
 from sciopt.optimizer import Composed
 from sciopt.projection import Box, Simplex, project_simplex
+from sciopt.rates import SecondMoment, SquareAverage, SumOfSquares
 from sciopt.rule import Direction, Rate, Scope, Signals, Slot
 
 __all__ = [
@@ -25,12 +27,18 @@ __all__ = [
     "Box",
     "Composed",
     "Direction",
+    "ExponentialAverage",
+    "Gradient",
+    "Momentum",
     "NormalizedSGD",
     "RMSProp",
     "Rate",
     "Scope",
+    "SecondMoment",
     "Signals",
     "Simplex",
     "Slot",
+    "SquareAverage",
+    "SumOfSquares",
     "project_simplex",
 ]

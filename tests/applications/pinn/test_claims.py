@@ -56,7 +56,10 @@ STUCK_BUT_GOOD = standing_at(0.01, CLAIM.runs[0])
         ({"float32": GAVE_UP, "float64": STUCK}, Answer.HOLDS),
         ({"float32": GAVE_UP, "float64": None}, Answer.HOLDS_UNDER_CONDITIONS),
         ({"float32": None, "float64": None}, Answer.FAILS),
-        ({"float32": STUCK_BUT_GOOD, "float64": STUCK_BUT_GOOD}, Answer.FAILS),
+        (
+            {"float32": STUCK_BUT_GOOD, "float64": STUCK_BUT_GOOD},
+            Answer.HOLDS_UNDER_CONDITIONS,
+        ),
     ],
 )
 def test_the_answer_follows_from_standstill_and_error(
@@ -65,8 +68,16 @@ def test_the_answer_follows_from_standstill_and_error(
     verdict = judge_stuck(results(lbfgs))
     assert verdict.answer is answer
     assert all(math.isfinite(value) for value in verdict.numbers.values())
-    if answer is Answer.HOLDS_UNDER_CONDITIONS:
-        assert verdict.because.startswith("only in float32")
+
+
+def test_the_half_that_is_true_is_the_condition() -> None:
+    good = judge_stuck(results({"float32": STUCK_BUT_GOOD, "float64": STUCK_BUT_GOOD}))
+    assert good.because.startswith("float32: L-BFGS is stuck, yet ahead of Adam")
+    falling = judge_stuck(results({"float32": None, "float64": None}, adam_error=0.05))
+    assert falling.answer is Answer.FAILS
+    one = judge_stuck(results({"float32": STUCK, "float64": None}))
+    assert "float32: L-BFGS is stuck and Adam ahead" in one.because
+    assert "float64: L-BFGS is not stuck, nor Adam ahead" in one.because
 
 
 def test_errors_are_compared_at_equal_seconds() -> None:
@@ -83,7 +94,9 @@ def test_errors_are_compared_at_equal_seconds() -> None:
     assert numbers["float32: Adam: error at the end"] == pytest.approx(0.101)
     assert numbers["float64: seconds compared"] == 8.0
     assert numbers["float64: L-BFGS: error at equal seconds"] == 0.5
-    assert numbers["float64: error of Adam minus L-BFGS: median"] == pytest.approx(0.101 - 0.5)
+    assert numbers["float64: error of Adam minus L-BFGS at equal seconds: median"] == pytest.approx(
+        0.101 - 0.5
+    )
 
 
 def test_a_diverged_run_is_the_worst() -> None:

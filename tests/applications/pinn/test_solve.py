@@ -214,7 +214,7 @@ def test_lbfgs_takes_over_where_adam_left_off() -> None:
     assert both.training.evaluations == 7 + expected.nfev
 
 
-def run_until_it_ends(solver: AdamSolver | LBFGSSolver, steps: int) -> Ended:
+def run_until_it_ends(solver: LBFGSSolver, steps: int) -> Ended:
     for _ in range(steps):
         ended = solver.step()
         if ended is not None:
@@ -243,9 +243,12 @@ def test_a_loss_that_is_not_finite_is_divergence() -> None:
     training = training_of(SMALL)
     nowhere = torch.full_like(training.initial_params, math.nan)
     assert run_until_it_ends(LBFGSSolver(training, 10, 1e-8, nowhere), 3).status is Status.DIVERGED
-    ended = run_until_it_ends(AdamSolver(training, lr=1e200), 5)
-    assert ended == Ended(Status.DIVERGED, ended.reason)
-    assert "loss is" in ended.reason
+    solver = AdamSolver(training, lr=1e200)
+    for _ in range(5):
+        solver.step()
+    # The runner ends a run whose metrics are not finite; the step does not look, since looking
+    # would make the host wait for the device at every step.
+    assert not math.isfinite(evaluate(SMALL, solver)["loss"])
 
 
 @pytest.mark.parametrize("method", [LBFGS(), AdamThenLBFGS()])
