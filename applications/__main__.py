@@ -28,6 +28,10 @@ USAGE = """usage: python -m applications list | reproduce [options] | report [op
 One domain: python -m applications.<domain> list | run PROBLEM METHOD | claim NAME"""
 
 
+# How many of a verdict's numbers the summary shows; the report has all.
+DECIDING = 8
+
+
 @dataclass(frozen=True)
 class Options:
     """Where the results are."""
@@ -55,7 +59,7 @@ def reproduce(arguments: list[str]) -> None:
         for name, claim in domain.claims.items()
         if claim.headline
     ]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     runs = sum(len(domain.claims[name].runs) for domain, name in headlines)
     with ProgressDisplay(console, runs) as display:
         fresh = [gather(domain, name, store, display) for domain, name in headlines]
@@ -88,12 +92,13 @@ def _write_report(
 
 
 def _verdict_table(evidence: list[Evidence]) -> Table:
-    table = Table(title="Headline claims")
+    table = Table(title="Headline claims", show_lines=True)
     for column in ("domain", "claim", "verdict", "numbers that decided it"):
         table.add_column(column, overflow="fold")
     table.add_column("seconds", justify="right")
     for one in evidence:
-        numbers = "\n".join(f"{name} = {value:.4g}" for name, value in one.verdict.numbers.items())
+        deciding = list(one.verdict.numbers.items())[:DECIDING]
+        numbers = "\n".join(f"{name} = {value:.4g}" for name, value in deciding)
         answer = f"[{ANSWER_STYLES[one.verdict.answer]}]{one.verdict.answer.value}"
         table.add_row(one.domain, one.name, answer, numbers, f"{one.seconds:.1f}")
     return table

@@ -72,22 +72,30 @@ def seconds_compared(results: Sequence[Result]) -> float:
     return min(cut_off, default=max(result.last.seconds for result in results))
 
 
-def numbers_of(precision: str, results: Sequence[Result]) -> dict[str, float]:
-    """What decides at one precision, then medians over seeds of all that explains it."""
+def deciding_numbers(precision: str, results: Sequence[Result]) -> dict[str, float]:
+    """Whose error stands still, and who is ahead at equal seconds with a 95 % interval."""
     seconds = seconds_compared(results)
     methods = group_by(results, name_of)
-    numbers: dict[str, float] = {}
-    for name in ("lbfgs", "adam"):
-        share = share_standing_still(methods[name], "relative_l2_error")
-        numbers[f"{precision}: {LABELS[name]}: share whose error stands still"] = share
+    numbers = {
+        f"{precision}: {LABELS[name]}: share whose error stands still": share_standing_still(
+            methods[name], "relative_l2_error"
+        )
+        for name in ("lbfgs", "adam")
+    }
     difference = paired_difference(
         at_seconds(methods["adam"], "relative_l2_error", seconds),
         at_seconds(methods["lbfgs"], "relative_l2_error", seconds),
     )
     for what, value in zip(("median", "low", "high"), difference, strict=True):
         numbers[f"{precision}: error of Adam minus L-BFGS at equal seconds: {what}"] = value
-    numbers[f"{precision}: seconds compared"] = seconds
-    for name, runs in methods.items():
+    return numbers
+
+
+def explaining_numbers(precision: str, results: Sequence[Result]) -> dict[str, float]:
+    """Medians over seeds of errors, losses and residuals, method by method."""
+    seconds = seconds_compared(results)
+    numbers = {f"{precision}: seconds compared": seconds}
+    for name, runs in group_by(results, name_of).items():
         medians = {
             "error at equal seconds": at_seconds(runs, "relative_l2_error", seconds),
             "error at the end": final_scores(runs, "relative_l2_error"),
@@ -110,8 +118,11 @@ def judge_stuck(results: Sequence[Result]) -> Verdict:
     answers: dict[str, Answer] = {}
     numbers: dict[str, float] = {}
     words: list[str] = []
-    for precision, group in group_by(results, precision_of).items():
-        numbers |= numbers_of(precision, group)
+    precisions = group_by(results, precision_of)
+    for describe in (deciding_numbers, explaining_numbers):
+        for precision, group in precisions.items():
+            numbers |= describe(precision, group)
+    for precision in precisions:
         answers[precision], half = answer_at(precision, numbers)
         words.append(f"{precision}: {half}: {in_words(precision, numbers)}")
     because = "; ".join(words)

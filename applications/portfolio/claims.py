@@ -164,7 +164,8 @@ def rank_correlations(results: Sequence[Result], risk: str) -> np.ndarray:
 
 def judge_proxy(results: Sequence[Result]) -> Verdict:
     """Holds in settings whose 95 % interval for volatility is above PROXY at each risk aversion."""
-    numbers: dict[str, float] = {}
+    deciding: dict[str, float] = {}
+    explaining: dict[str, float] = {}
     findings: dict[bool, list[str]] = {True: [], False: []}
     for name, group in group_by(results, setting).items():
         cells = group_by(group, _risk_aversion).values()
@@ -172,6 +173,7 @@ def judge_proxy(results: Sequence[Result]) -> Verdict:
         for risk in RISKS:
             medians = [float(median(rank_correlations(cell, risk))) for cell in cells]
             low, high = min(medians), max(medians)
+            numbers = deciding if risk == "volatility" else explaining
             numbers[f"{name}: least rank correlation with {risk}"] = low
             numbers[f"{name}: greatest rank correlation with {risk}"] = high
             ranges.append(f"{low:.2f} to {high:.2f} with {risk.replace('_', ' ')}")
@@ -179,11 +181,12 @@ def judge_proxy(results: Sequence[Result]) -> Verdict:
             bootstrap_interval(rank_correlations(cell, "volatility")[None], median)[0]
             for cell in cells
         )
-        numbers[f"{name}: lower bound of the rank correlation with volatility"] = bound
-        numbers[f"{name}: greatest spread of sqrt(v) over held assets"] = max(
+        explaining[f"{name}: lower bound of the rank correlation with volatility"] = bound
+        explaining[f"{name}: greatest spread of sqrt(v) over held assets"] = max(
             spread_over_held(result) for result in group
         )
         findings[bound >= PROXY].append(f"{name} ({', '.join(ranges)})")
+    numbers = deciding | explaining
     if short := cut_short(results):
         return Verdict(Answer.UNDECIDED, short, numbers)
     because = ". ".join(

@@ -86,21 +86,21 @@ def _judge_walk(results: Sequence[Result]) -> Verdict:
     bounded_noisy_gain = paired_difference(kept, noisy_fixed)
     deviation = _scale_deviation(clean["bounded"], scaled["bounded"])
     numbers = {
-        **{f"{rule}_coefficient": _coefficient(clean[rule], tuned[rule]) for rule in RULES},
         **{f"{rule}_clean_error": float(median(clean_loss[rule])) for rule in RULES},
+        "surprise_fraction_diverged_noisy": float(lost.mean()),
+        "fixed_best_noisy_error": float(median(noisy_fixed)),
+        "bounded_noisy_error": float(median(kept)),
+        "bounded_fraction_diverged": float(max(bounded_lost)),
+        "bounded_scale_deviation": deviation,
         **_with_interval("surprise_minus_fixed_clean", gain),
         **_with_interval("bounded_minus_fixed_clean", bounded_gain),
-        "surprise_fraction_diverged_noisy": float(lost.mean()),
+        **_with_interval("bounded_minus_best_fixed_noisy", bounded_noisy_gain),
         "surprise_fraction_diverged_noisy_low": lost_interval[0],
         "surprise_fraction_diverged_noisy_high": lost_interval[1],
         "surprise_fraction_diverged_scaled": float(
             _fraction_diverged(scaled["surprise"])[tuned["surprise"]]
         ),
-        "fixed_best_noisy_error": float(median(noisy_fixed)),
-        "bounded_noisy_error": float(median(kept)),
-        **_with_interval("bounded_minus_best_fixed_noisy", bounded_noisy_gain),
-        "bounded_fraction_diverged": float(max(bounded_lost)),
-        "bounded_scale_deviation": deviation,
+        **{f"{rule}_coefficient": _coefficient(clean[rule], tuned[rule]) for rule in RULES},
     }
     episodes = len(clean["fixed"].arrays["scores"])
     if episodes < FEWEST_EPISODES:

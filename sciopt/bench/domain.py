@@ -104,7 +104,10 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer, the reason in words (with its conditions) and the numbers behind it."""
+    """A judge's answer, the reason in words (with its conditions) and the numbers behind it.
+
+    The numbers that decided come first: the summary of `make reproduce` shows the first eight.
+    """
 
     answer: Answer
     because: str

@@ -100,9 +100,9 @@ def _section(one: Evidence) -> str:
 {_inline(one.svg)}
 </figure>
 <p>Made by <code>{escape(one.command)}</code></p>
-<div class="scroll"><table><tbody>
+<details open><summary>Numbers</summary><div class="scroll"><table><tbody>
 {numbers}
-</tbody></table></div>
+</tbody></table></div></details>
 <p class="soft">{_provenance(one)}</p>
 </section>"""
 
