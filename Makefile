@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# Small problems: a second OpenMP thread waits more than it works.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: reproduce test test-slow test-gpu lint report clean
 
@@ -12,13 +14,13 @@ report: .venv/installed
 	$(BIN)/python -m applications report
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 test-gpu: .venv/installed
-	$(BIN)/python -m pytest -m gpu
+	$(PYTEST) -m gpu
 
 lint: .venv/installed
 	$(BIN)/ruff check .

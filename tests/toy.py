@@ -1,4 +1,4 @@
-"""The README's example domain, written to a temporary folder and found there."""
+"""The README's example of a domain, written to a temporary folder and found there."""
 
 import tempfile
 from pathlib import Path
@@ -13,7 +13,8 @@ def write_toy(folder: Path) -> Domain:
     """The domain of the README's example, as a package of its own in `folder`."""
     package = folder / "bowl"
     package.mkdir()
-    (package / "__init__.py").write_text(code_block("# applications/bowl/__init__.py"))
+    source = code_block("# applications/bowl/__init__.py", "applications/README.md")
+    (package / "__init__.py").write_text(source)
     return all_domains(folder)["bowl"]
 
 
