@@ -76,7 +76,10 @@ def _bind(
 def dispatch(
     usage: str, arguments: Sequence[str], command: Callable[[str], Callable[[list[str]], None]]
 ) -> None:
-    """Call the command named first with the rest; user errors become one line and exit code 2."""
+    """Call the command named first with the rest; user errors become one line and exit code 2.
+
+    A folder or disk that refuses becomes one line too, naming the path, and exit code 1.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         Console().print(usage, markup=False, highlight=False, soft_wrap=True)
         sys.exit(0 if arguments else 2)
@@ -85,6 +88,9 @@ def dispatch(
     except InvalidRunError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from here")
         sys.exit(130)

@@ -77,3 +77,13 @@ def test_a_mistake_is_answered_with_what_was_meant(
     captured = capsys.readouterr()
     assert message in captured.err + captured.out
     assert "Traceback" not in captured.err
+
+
+def test_a_results_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").write_text("a file where the folder should go")
+    assert call(monkeypatch, tmp_path, "run", "drift", "walk", "--max-steps", "3") == 1
+    error = capsys.readouterr().err
+    assert "results" in error
+    assert "Traceback" not in error
