@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ Group = Mapping[str, Any]
 Projection = Simplex | Box
 
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+
+
+Item = TypeVar("Item")
+Layout = tuple[torch.Size, tuple[int, ...]]
+
+
+def _layouts(tensors: Sequence[Tensor | None]) -> list[Layout]:
+    """Shape and strides of each tensor that is there."""
+    return [(tensor.shape, tensor.stride()) for tensor in tensors if tensor is not None]
 
 
 @dataclass
@@ -51,12 +60,12 @@ class Kernel:
 
 @dataclass
 class FusedLists:
-    """The kernel with the state it is called on, and the strides it relies on."""
+    """The kernel, the state it keeps by name, and the shapes and strides it relies on."""
 
     call: Callable[..., None]
     kernel: Kernel
-    state: list[list[Tensor]]
-    strides: list[tuple[int, ...]]
+    kept: frozenset[str]
+    layouts: list[Layout]
 
 
 def dense_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
@@ -141,36 +150,41 @@ def fused_lists(plan: Plan, group: Group, projection: Projection | None) -> Fuse
     key = _DISPATCH_KEYS.get(device)
     if key is None or not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key):
         return f"torch has no {operator} for device {device!r}"
-    kept = {name for rule in (plan.direction, *plan.rates) for name in rule.slots()}
-    state = [[s[name] for s in plan.states] if name in kept else [] for name in kernel.state]
-    strides = [param.stride() for param in plan.params]
-    elementwise = (each for name, each in zip(kernel.state, state, strict=True) if name != "step")
-    if any([tensor.stride() for tensor in each] not in ([], strides) for each in elementwise):
+    kept = frozenset(name for rule in (plan.direction, *plan.rates) for name in rule.slots())
+    layouts = _layouts(plan.params)
+    elementwise = kept.intersection(kernel.state) - {"step"}
+    if any(_layouts([state[name] for state in plan.states]) != layouts for name in elementwise):
         return "a parameter has overlapping elements or gaps in memory"
-    return FusedLists(getattr(torch, operator), kernel, state, strides)
+    return FusedLists(getattr(torch, operator), kernel, kept, layouts)
 
 
-def fused_step(
-    lists: FusedLists, params: list[Tensor], grads: Sequence[Tensor | None], group: Group
-) -> bool:
+def fused_step(lists: FusedLists, plan: Plan, grads: Sequence[Tensor | None], group: Group) -> bool:
     """One step of a group in one call; False, with nothing done, if a parameter was laid out anew.
 
-    The kernels walk parameter, gradient and state by one set of strides without looking.
+    The kernels walk parameter, gradient and state by one shape and one set of strides without
+    looking, past the end of the shortest.
     """
-    state, strides = lists.state, lists.strides
+    params, states, layouts = plan.params, plan.states, lists.layouts
     present = [index for index, grad in enumerate(grads) if grad is not None]
+    gradients = [grad for grad in grads if grad is not None]
     if len(present) < len(grads):
-        params, grads, strides = (_pick(present, each) for each in (params, grads, strides))
-        state = [_pick(present, each) if each else [] for each in state]
+        params, states, layouts = (
+            _pick(present, params),
+            _pick(present, states),
+            _pick(present, layouts),
+        )
+    if _layouts(params) != layouts:
+        return False
     # Double backward leaves strides of its own, even where a row is all there is.
-    if [grad.stride() for grad in grads if grad is not None] != strides:
-        if [param.stride() for param in params] != strides:
-            return False
-        grads = [
-            torch.empty_like(p).copy_(g)
-            for p, g in zip(params, grads, strict=True)
-            if g is not None
+    if _layouts(gradients) != layouts:
+        gradients = [
+            torch.empty_like(param).copy_(gradient)
+            for param, gradient in zip(params, gradients, strict=True)
         ]
+    # Looked up at every step: a user may have put other tensors there.
+    state = [
+        [each[name] for each in states] if name in lists.kept else [] for name in lists.kernel.state
+    ]
     if not params:
         return True
     lr = group["lr"]
@@ -180,7 +194,7 @@ def fused_step(
         torch._foreach_add_(state[-1], 1)  # pyright: ignore[reportPrivateImportUsage]
     lists.call(
         params,
-        grads,
+        gradients,
         *state,
         lr=lr,
         weight_decay=group["weight_decay"],
@@ -190,7 +204,7 @@ def fused_step(
     return True
 
 
-def _pick(indices: Sequence[int], items: Sequence[Any]) -> list[Any]:
+def _pick(indices: Sequence[int], items: Sequence[Item]) -> list[Item]:
     return [items[index] for index in indices]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -186,6 +188,12 @@ class AdamW(Adam):
             projection=projection,
             engine=engine,
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over groups and state, but keep decoupled decay, as torch's AdamW does."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True
 
 
 class AMSGrad(Adam):

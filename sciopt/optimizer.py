@@ -81,6 +81,7 @@ class Composed(torch.optim.Optimizer):
         self._settings = tuple(defaults)
         self._planned = tuple(key for key in defaults if key not in _READ_EACH_STEP)
         super().__init__(params, defaults)
+        self._planned_state = self.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with their own settings; what is not given is the optimizer's."""
@@ -108,12 +109,10 @@ class Composed(torch.optim.Optimizer):
         eager = []
         gradients = [dense_gradients(group["params"]) for group in self.param_groups]
         for index, (group, grads) in enumerate(zip(self.param_groups, gradients, strict=True)):
-            plan = self._plans[index]
-            if plan.settings != [group[key] for key in self._planned]:
-                plan = self._plans[index] = self._plan(group)
+            plan = self._current_plan(index)
             if isinstance(plan.fused, str):
                 eager.append((plan, group, grads))
-            elif not fused_step(plan.fused, plan.params, grads, group):
+            elif not fused_step(plan.fused, plan, grads, group):
                 if self._engine == "fused":
                     raise ValueError(
                         "a parameter's memory was laid out anew since the fused engine took it; "
@@ -123,6 +122,15 @@ class Composed(torch.optim.Optimizer):
         if eager:
             eager_step(eager, self._projection)
         return loss
+
+    def _current_plan(self, index: int) -> Plan:
+        """The group's plan, made anew if its settings or the state have been replaced."""
+        if self.state is not self._planned_state or not self.state:
+            self._plan_all()
+        group, plan = self.param_groups[index], self._plans[index]
+        if plan.settings != [group[key] for key in self._planned]:
+            plan = self._plans[index] = self._plan(group)
+        return plan
 
     def __getstate__(self) -> dict[str, Any]:
         composition = ("_direction", "_rates", "_projection", "_engine", "_keys")
@@ -144,8 +152,17 @@ class Composed(torch.optim.Optimizer):
             for param in group["params"]:
                 states[param] = _own_state(param, state["state"].get(param, {}), slots)
             groups.append(group)
+        before = {name: vars(self).get(name) for name in ("state", "param_groups")}
         super().__setstate__({"state": states, "param_groups": groups})
-        self._plans = [self._plan(group) for group in groups]
+        try:
+            self._plan_all()
+        except ValueError:
+            vars(self).update(before)
+            raise
+
+    def _plan_all(self) -> None:
+        self._plans = [self._plan(group) for group in self.param_groups]
+        self._planned_state = self.state
 
     def _check_composition(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError if a loaded group holds nothing of what one of the rules is set by."""

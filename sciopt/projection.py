@@ -27,14 +27,16 @@ def project_simplex(
 
     The minimiser is w_i = max(0, point_i - tau / metric_i) and the multiplier tau is found by
     sorting metric * point (Held, Wolfe & Crowder 1974; with a metric, Brucker 1984): exact, in
-    O(n log n). `metric` must be positive. A point with a NaN gives NaN.
+    O(n log n). Computed in float64, in which sums lose no digit that matters until the metric
+    spans more than about 1e16 / n. `metric` must be positive. A point with a NaN gives NaN.
     """
     _check_total(total)
-    inverse = torch.ones_like(point) if metric is None else 1 / metric
+    dtype, point = point.dtype, point.double()
+    inverse = torch.ones_like(point) if metric is None else 1 / metric.double()
     # Moving the point along `inverse` leaves the answer as it is. Done by a first estimate of tau
     # it brings the numbers to the size of `total`, where the second loses nothing to round-off.
     point = point - _multiplier(point, inverse, total) * inverse
-    return (point - _multiplier(point, inverse, total) * inverse).clamp_min(0)
+    return (point - _multiplier(point, inverse, total) * inverse).clamp_min(0).to(dtype)
 
 
 def _check_total(total: Real) -> None:
@@ -74,9 +76,10 @@ class Simplex:
         self, param: Float[Tensor, "*batch n"], rate: Float[Tensor, "*rate"]
     ) -> Float[Tensor, "*batch n"]:
         """The nearest point; `rate`, the product of the rates, broadcasts against it."""
-        if self.metric == "euclidean":
+        # One rate for all is no metric of its own, and may be zero where there is no gradient.
+        if self.metric == "euclidean" or rate.ndim == 0:
             return project_simplex(param, self.total)
-        return project_simplex(param, self.total, (1 / rate).to(param.dtype).expand_as(param))
+        return project_simplex(param, self.total, (1 / rate.double()).expand_as(param))
 
 
 @dataclass(frozen=True)

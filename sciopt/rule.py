@@ -77,8 +77,21 @@ class ModelGradient:
 
     @cached_property
     def norm(self) -> Float[Tensor, ""]:
-        """Euclidean norm over the model, computed once per step."""
-        return torch.nn.utils.get_total_norm(self._gradients)
+        """Euclidean norm over the model in float64, computed once per step.
+
+        Squares are taken of the gradient over its largest element, so that no gradient is so
+        large or small that its norm overflows or vanishes.
+        """
+        gradients = [gradient for gradient in self._gradients if gradient.numel()]
+        if not gradients:
+            return torch.zeros((), dtype=torch.float64)
+        device = gradients[0].device
+        largest = torch.stack([g.abs().amax().double().to(device) for g in gradients]).amax()
+        unit = torch.where(largest == 0, 1.0, largest)
+        norms = [
+            torch.linalg.vector_norm(g.double() / unit.to(g.device)).to(device) for g in gradients
+        ]
+        return largest * torch.linalg.vector_norm(torch.stack(norms))
 
 
 @dataclass(frozen=True)
