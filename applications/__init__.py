@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from sciopt.bench import Domain
+from sciopt.bench.identity import fingerprint
 
 HERE = Path(__file__).parent
 
@@ -26,5 +27,6 @@ def all_domains(folder: Path = HERE) -> dict[str, Domain]:
         domain = getattr(module, "DOMAIN", None)
         if not isinstance(domain, Domain):
             raise TypeError(f"{package} must publish DOMAIN, a sciopt.bench.Domain; got {domain!r}")
+        fingerprint(domain)
         domains[domain.name] = domain
     return domains

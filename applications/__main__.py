@@ -13,7 +13,7 @@ from rich.table import Table
 from applications import all_domains
 from sciopt.bench import Domain
 from sciopt.bench.cli import ANSWER_STYLES, dispatch, print_domain
-from sciopt.bench.evidence import Evidence, gather, is_complete, present
+from sciopt.bench.evidence import Evidence, gather, is_complete, is_stale, present
 from sciopt.bench.identity import InvalidRunError, pick
 from sciopt.bench.progress import ProgressDisplay
 from sciopt.bench.report import write_report
@@ -42,7 +42,7 @@ class Options:
 
 def list_all(arguments: list[str]) -> None:
     """Print every domain."""
-    if arguments:
+    if arguments and not {"-h", "--help"} & set(arguments):
         raise InvalidRunError(f"list takes no arguments, got {' '.join(arguments)}")
     for domain in all_domains().values():
         print_domain(Console(), domain)
@@ -83,12 +83,26 @@ def _write_report(
         for name in domain.claims:
             if (domain.name, name) in known:
                 continue
-            if is_complete(domain, name, store):
-                known[domain.name, name] = present(domain, name, store)
+            judged = _judged(domain, name, store)
+            if judged:
+                known[domain.name, name] = judged
             else:
                 missing.append((domain.name, name, domain.claims[name].says))
     file = write_report(store.root / "report.html", list(known.values()), missing)
     console.print(f"report: {file}", soft_wrap=True)
+
+
+def _judged(domain: Domain, name: str, store: Store) -> Evidence | None:
+    """A claim's evidence if its runs are there and fit for its judge."""
+    if not is_complete(domain, name, store):
+        return None
+    try:
+        return present(domain, name, store)
+    except LookupError:
+        # Runs of older source may lack what the judge of today asks for.
+        if is_stale(domain, name, store):
+            return None
+        raise
 
 
 def _verdict_table(evidence: list[Evidence]) -> Table:

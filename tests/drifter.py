@@ -3,10 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
 from sciopt.bench import Answer, Claim, Domain, Ended, Run, Status, Verdict
 from sciopt.bench.style import new_figure, plot_curves
@@ -18,8 +19,11 @@ class Drift:
 
     drift: float = 0.1
     diverges_at: int = 0
+    lowest: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.drift < self.lowest:
+            raise ValueError(f"drift is {self.drift}, below lowest, which is {self.lowest}")
         if self.drift < 0:
             raise ValueError(f"drift is {self.drift}; it must be at least 0")
 
@@ -37,6 +41,7 @@ class Walker:
     """Its position, its random stream and, to count work, how many steps this process took."""
 
     steps_taken = 0
+    threads_seen: ClassVar[set[tuple[int, ...]]] = set()
 
     def __init__(self, problem: Drift, method: Walk, seed: int, device: torch.device) -> None:
         if problem.drift > 1e6:
@@ -49,6 +54,8 @@ class Walker:
 
     def step(self) -> Ended | None:
         Walker.steps_taken += 1
+        pools = {pool["num_threads"] for pool in threadpool_info()}
+        Walker.threads_seen.add((torch.get_num_threads(), *pools))
         time.sleep(self.method.pause)
         noise = torch.randn(3, generator=self.generator, dtype=torch.float64)
         self.position = 0.9 * self.position + self.problem.drift + noise

@@ -2,7 +2,7 @@
 
 from applications.pinn.claims import CLAIMS
 from applications.pinn.methods import METHODS
-from applications.pinn.problems import PROBLEMS
+from applications.pinn.problems import PROBLEMS, STORED_FILE
 from applications.pinn.solve import arrays, evaluate, start
 from sciopt.bench import Domain
 
@@ -14,5 +14,6 @@ DOMAIN = Domain(
     evaluate=evaluate,
     arrays=arrays,
     claims=CLAIMS,
+    data=[STORED_FILE],
     max_steps=3000,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -19,6 +20,8 @@ from applications.pinn.network import ACTIVATIONS
 
 if TYPE_CHECKING:
     from applications.pinn.reference import Reference
+
+STORED_FILE = Path(__file__).parents[2] / "data" / "burgers_viscosity_0.01_over_pi.npz"
 
 
 def derivatives(

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from applications.pinn.problems import STORED_FILE
+
 STORED_VISCOSITY = 0.01 / math.pi
-STORED_FILE = Path(__file__).parents[2] / "data" / "burgers_viscosity_0.01_over_pi.npz"
 X = np.linspace(-1.0, 1.0, 257)
 T = np.linspace(0.0, 1.0, 51)
 

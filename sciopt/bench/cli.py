@@ -16,7 +16,7 @@ from rich.table import Table
 
 from sciopt.bench.domain import Answer, Domain, Result, Run
 from sciopt.bench.evidence import Evidence, gather
-from sciopt.bench.identity import InvalidRunError, pick
+from sciopt.bench.identity import InvalidRunError, fingerprint, pick
 from sciopt.bench.progress import ProgressDisplay
 from sciopt.bench.runner import run_one
 from sciopt.bench.store import Store
@@ -55,6 +55,7 @@ class ClaimOptions:
 
 def main(domain: Domain) -> None:
     """`python -m applications.<domain>`: exits with 2 after a mistake in the arguments."""
+    fingerprint(domain)
     commands: dict[str, Callable[[Domain, list[str]], None]] = {
         "list": _list,
         "run": _run,
@@ -103,7 +104,9 @@ def _names(arguments: list[str], wanted: Sequence[str], command: str) -> list[st
         found.append(arguments.pop(0))
     if len(found) < len(wanted) and not {"-h", "--help"} & set(arguments):
         missing = " ".join(wanted[len(found) :])
-        raise InvalidRunError(f"{command} needs {' '.join(wanted)}; missing: {missing}")
+        raise InvalidRunError(
+            f"{command} needs {' '.join(wanted)} before any option; missing: {missing}"
+        )
     return found
 
 
@@ -135,8 +138,10 @@ def _run(domain: Domain, arguments: list[str]) -> None:
         if getattr(new, field.name) != getattr(old, field.name)
     }
     options: RunOptions = chosen.options
-    if not options.seeds:
-        raise InvalidRunError("--seeds needs at least one seed, such as --seeds 0 1 2")
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise InvalidRunError(
+            f"--seeds needs one or more different seeds, such as --seeds 0 1 2; got {options.seeds}"
+        )
     max_steps = domain.max_steps if options.max_steps is None else options.max_steps
     runs = [
         Run(names[0], names[1], max_steps, seed, overrides, options.device, options.threads)
@@ -194,7 +199,7 @@ def print_evidence(console: Console, evidence: Evidence) -> None:
 
 
 def _list(domain: Domain, arguments: list[str]) -> None:
-    if arguments:
+    if arguments and not {"-h", "--help"} & set(arguments):
         raise InvalidRunError(f"list takes no arguments, got {' '.join(arguments)}")
     print_domain(Console(), domain)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -169,7 +170,8 @@ class Domain(Generic[Problem, Method, SolverT]):
     Problems and methods are frozen dataclasses of settings; their docstring's first line is
     what `list` prints. `start(problem, method, seed, device)` may warm up: it is off the clock.
     `evaluate` gives the metrics of one point of the curve and must not disturb the solver;
-    `arrays` is kept once, at the end. `max_steps` is the command line's default step limit.
+    `arrays` is kept once, at the end. `data` are files the results depend on besides the source.
+    `max_steps` is the command line's default step limit.
     """
 
     name: str
@@ -179,4 +181,5 @@ class Domain(Generic[Problem, Method, SolverT]):
     evaluate: Callable[[Problem, SolverT], Mapping[str, float]]
     arrays: Callable[[Problem, SolverT], Mapping[str, np.ndarray]]
     claims: Mapping[str, Claim]
+    data: Sequence[Path] = ()
     max_steps: int = 1000

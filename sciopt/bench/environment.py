@@ -20,7 +20,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "commit": commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": package_versions(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
@@ -28,10 +28,21 @@ def environment(device: str) -> dict[str, Any]:
 
 
 @cache
+def package_versions() -> dict[str, str]:
+    """The installed version of every package that computes."""
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
 def commit() -> str:
-    """The checked-out commit, with `+` where the working tree differs; "unknown" without git."""
+    """The checked-out commit, with `+` where the working tree differs.
+
+    "unknown" without git, or where this package lies in somebody else's repository.
+    """
     root = Path(__file__).parents[2]
     try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return "unknown"
         head = _git(root, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):

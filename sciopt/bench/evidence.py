@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def present(domain: Domain, name: str, store: Store) -> Evidence:
         "says": claim.says,
         "answer": verdict.answer.value,
         "because": verdict.because,
-        "numbers": dict(verdict.numbers),
+        "numbers": {name: _json_number(value) for name, value in verdict.numbers.items()},
         "runs": [folder.path.name for folder in folders],
     }
     write_atomically(stem.parent / f"{name}.json", json.dumps(verdict_json, indent=1).encode())
@@ -75,7 +76,7 @@ def present(domain: Domain, name: str, store: Store) -> Evidence:
         svg=svg,
         stem=stem,
         commits=sorted({folder.commit() for folder in folders}),
-        stale=any(folder.condition() is Condition.STALE for folder in folders),
+        stale=is_stale(domain, name, store),
     )
 
 
@@ -85,3 +86,14 @@ def is_complete(domain: Domain, name: str, store: Store) -> bool:
         store.folder(domain, run).condition() in (Condition.DONE, Condition.STALE)
         for run in domain.claims[name].runs
     )
+
+
+def is_stale(domain: Domain, name: str, store: Store) -> bool:
+    """Whether a run of a claim was made by other source than today's."""
+    runs = domain.claims[name].runs
+    return any(store.folder(domain, run).condition() is Condition.STALE for run in runs)
+
+
+def _json_number(value: float) -> float | str:
+    """The number, or its name where JSON has none."""
+    return float(value) if math.isfinite(value) else str(float(value))

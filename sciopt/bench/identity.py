@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
@@ -16,8 +17,10 @@ import torch
 
 import sciopt
 from sciopt.bench.domain import Domain, Run
+from sciopt.bench.environment import package_versions
 
 Option = TypeVar("Option")
+MOST_STEPS = 10**12
 
 
 class InvalidRunError(ValueError):
@@ -44,37 +47,53 @@ def resolve(domain: Domain, run: Run) -> tuple[Any, Any]:
     Raises:
         InvalidRunError: an unknown name or field, or settings the domain rejects.
     """
-    if run.max_steps < 1:
-        raise InvalidRunError(f"max_steps is {run.max_steps}; it must be at least 1")
-    if run.seed < 0 or run.threads < 1:
+    if not 1 <= run.max_steps <= MOST_STEPS:
+        raise InvalidRunError(f"max_steps is {run.max_steps}; expected 1 to {MOST_STEPS:.0e}")
+    cores = os.cpu_count() or 1
+    if run.seed < 0 or not 1 <= run.threads <= cores:
         raise InvalidRunError(
-            f"got seed {run.seed} and threads {run.threads}; expected seed >= 0 and threads >= 1"
+            f"got seed {run.seed} and threads {run.threads}; expected seed >= 0 and 1 to {cores} "
+            "threads"
         )
     settings = {
         "problem": pick(domain.problems, run.problem, f"problem of {domain.name}"),
         "method": pick(domain.methods, run.method, f"method of {domain.name}"),
     }
+    known = [f"{p}.{f.name}" for p, s in settings.items() for f in dataclasses.fields(s)]
+    changes: dict[str, dict[str, Any]] = {"problem": {}, "method": {}}
     for key, value in run.overrides.items():
+        if key not in known:
+            raise InvalidRunError(f"unknown setting {key!r}{_nearest(key, known)}")
         part, _, field = key.partition(".")
-        fields = [f"{p}.{f.name}" for p, s in settings.items() for f in dataclasses.fields(s)]
-        if key not in fields:
-            raise InvalidRunError(f"unknown setting {key!r}{_nearest(key, fields)}")
-        try:
-            settings[part] = dataclasses.replace(settings[part], **{field: value})
-        except ValueError as error:
-            raise InvalidRunError(f"{key} = {value!r}: {error}") from error
-    return settings["problem"], settings["method"]
+        changes[part][field] = _like(getattr(settings[part], field), value)
+    try:
+        return tuple(dataclasses.replace(settings[p], **changes[p]) for p in settings)
+    except (ValueError, TypeError) as error:
+        raise InvalidRunError(f"{dict(run.overrides)}: {error}") from error
+
+
+def _like(default: Any, value: Any) -> Any:
+    """The value, an int made a float where the setting is one: 5 and 5.0 are the same run."""
+    return float(value) if type(default) is float and type(value) is int else value
 
 
 def specification(domain: Domain, run: Run) -> dict[str, Any]:
     """All that decides the result of a run, as JSON-ready values."""
     problem, method = resolve(domain, run)
-    return {
+    decided = {
         "domain": domain.name,
-        "run": dataclasses.asdict(run),
+        "run": {k: v for k, v in dataclasses.asdict(run).items() if k != "overrides"},
         "problem": dataclasses.asdict(problem),
         "method": dataclasses.asdict(method),
     }
+    try:
+        # As it will be read back, tuples being lists.
+        return json.loads(json.dumps(decided))
+    except TypeError as error:
+        raise InvalidRunError(
+            f"a setting of {run} cannot be written as JSON ({error}); use numbers, strings, "
+            "booleans, None and tuples of these"
+        ) from error
 
 
 def run_id(domain: Domain, run: Run) -> str:
@@ -85,21 +104,21 @@ def run_id(domain: Domain, run: Run) -> str:
 
 
 def fingerprint(domain: Domain) -> str:
-    """A hash of the source that can change a number of this domain.
+    """A hash of what else can change a number of this domain: source, data, packages.
 
-    That is `sciopt` without its bench, and the domain's folder without its claims.
+    The source is `sciopt` without its bench, and the domain's folder without its claims. Read
+    once per process: to be called when the source is imported, lest it be edited in between.
     """
-    library = Path(sciopt.__file__).parent
     room = Path(inspect.getfile(domain.start)).parent
-    sources = [p for p in library.rglob("*.py") if library / "bench" not in p.parents]
-    sources += [p for p in room.rglob("*.py") if p.name not in ("claims.py", "__main__.py")]
-    return _hash_of(tuple(sorted(sources)))
+    return _fingerprint(Path(sciopt.__file__).parent, room, tuple(domain.data))
 
 
 @lru_cache
-def _hash_of(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
+def _fingerprint(library: Path, room: Path, data: tuple[Path, ...]) -> str:
+    sources = [p for p in library.rglob("*.py") if library / "bench" not in p.parents]
+    sources += [p for p in room.rglob("*.py") if p.name not in ("claims.py", "__main__.py")]
+    digest = hashlib.sha256(json.dumps(package_versions()).encode())
+    for file in (*sorted(sources), *data):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -114,6 +133,8 @@ def device_of(run: Run) -> torch.device:
         device = torch.device(run.device)
     except RuntimeError as error:
         raise InvalidRunError(f"unknown device {run.device!r}; use cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidRunError(f"device {run.device!r} is not supported; use cpu, cuda or cuda:1")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidRunError("device 'cuda' asked for, but torch finds none here; use cpu")
     return device

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from sciopt.bench.domain import Answer
+from sciopt.bench.domain import Answer, Status
 from sciopt.bench.evidence import Evidence
 from sciopt.bench.store import write_atomically
 
@@ -111,6 +111,8 @@ def _provenance(one: Evidence) -> str:
     """Runs, how they ended, the commit, and a warning where the figure mixes sources."""
     failed = sum(result.status.failed for result in one.results)
     text = f"{len(one.results)} runs, {failed} diverged; commit {', '.join(one.commits)}."
+    if late := sum(result.status is Status.OUT_OF_TIME for result in one.results):
+        text += f" Warning: {late} runs were cut by their time limit."
     if len(one.commits) > 1:
         text += " Warning: this figure mixes runs of several commits."
     if one.stale:

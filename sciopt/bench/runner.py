@@ -93,19 +93,33 @@ def run_one(
     folder = store.folder(domain, run)
     title = f"{domain.name} {run}"
     watcher.begin(title)
-    condition = folder.condition()
-    if condition is Condition.STALE:
-        watcher.note(f"{folder.path.name} was made by other source; it is done again")
-    if condition is Condition.DAMAGED:
-        damage = folder.damage()
-        watcher.note(f"{damage}; set aside as {folder.set_aside()}, the run is done again")
-    if condition is not Condition.DONE:
-        with one_run_settings(run), interruptible() as interruption:
-            under_way = _UnderWay.begin(domain, run, folder, watcher)
-            result = under_way.complete(max_seconds, interruption)
-        folder.finish(result)
-    watcher.end(title, was_done=condition is Condition.DONE)
+    with folder.locked(lambda: watcher.note(f"{title}: waiting for another process that does it")):
+        was_done = _ready(folder, max_seconds, watcher)
+        if not was_done:
+            with one_run_settings(run), interruptible() as interruption:
+                under_way = _UnderWay.begin(domain, run, folder, watcher)
+                folder.finish(under_way.complete(max_seconds, interruption))
+                # A signal in the step that ended the run has not been obeyed yet.
+                if received := interruption():
+                    raise received
+    watcher.end(title, was_done=was_done)
     return folder.path.name
+
+
+def _ready(folder: RunFolder, max_seconds: float | None, watcher: Watcher) -> bool:
+    """Whether there is nothing to do; what stands in the way of doing it is cleared."""
+    match folder.condition():
+        case Condition.DONE if folder.may_go_on(max_seconds):
+            watcher.note(f"{folder.path.name} had run out of time and now has more")
+            folder.reopen()
+        case Condition.DONE:
+            return True
+        case Condition.STALE:
+            watcher.note(f"{folder.path.name} was made by other source; it is done again")
+        case Condition.DAMAGED:
+            damage = folder.damage()
+            watcher.note(f"{damage}; set aside as {folder.set_aside()}, the run is done again")
+    return False
 
 
 @contextmanager
@@ -258,6 +272,8 @@ class _UnderWay:
                 ended = self.record() or ended
             if ended is not None:
                 break
+        if ended is not None and ended.status is Status.OUT_OF_TIME:
+            self.save()
         ended = ended or Ended(Status.STEP_LIMIT, f"after {self.step} steps, as asked for")
         return Result(
             run=self.run,

@@ -12,6 +12,7 @@ Every file of a finished run is covered by a checksum kept in result.json.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -19,10 +20,12 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -88,9 +91,29 @@ class RunFolder:
         return None
 
     def _same_source(self) -> bool:
-        return json.loads((self.path / "spec.json").read_text()) == json.loads(
-            json.dumps(self.spec)
-        )
+        return json.loads((self.path / "spec.json").read_text()) == self.spec
+
+    @contextmanager
+    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the run against other processes; `waiting` is called if another one has it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def may_go_on(self, max_seconds: float | None) -> bool:
+        """Whether a finished run had been cut by a time limit that is now larger."""
+        result = self.load()
+        limit = math.inf if max_seconds is None else max_seconds
+        return result.status is Status.OUT_OF_TIME and result.last.seconds < limit
+
+    def reopen(self) -> None:
+        """Make a finished run an unfinished one."""
+        (self.path / "result.json").unlink()
 
     def commit(self) -> str:
         """The commit the run was made at."""
@@ -114,9 +137,20 @@ class RunFolder:
             curve.write(_record_line(record))
 
     def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
-        """Keep `state` and the checkpoint before it; older ones go."""
+        """Keep `state` and the checkpoint before it; older ones go.
+
+        Raises:
+            TypeError: the state holds what could not be loaded again.
+        """
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        try:
+            torch.load(io.BytesIO(buffer.getbuffer()), weights_only=True)
+        except UnpicklingError as error:
+            raise TypeError(
+                f"the state of {self.path.name} holds more than tensors, numbers, strings, lists "
+                "and dicts, and could not be loaded again; numpy's numbers need float() or int()"
+            ) from error
         digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:16]
         write_atomically(self.path / f"checkpoint-{step:012d}-{digest}.pt", buffer.getvalue())
         for old in self._checkpoints()[2:]:
@@ -157,8 +191,9 @@ class RunFolder:
         }
         sealed = summary | {"checksum": hashlib.sha256(_json(summary)).hexdigest()}
         write_atomically(self.path / "result.json", _json(sealed))
-        for checkpoint in self._checkpoints():
-            checkpoint.unlink()
+        if result.status is not Status.OUT_OF_TIME:
+            for checkpoint in self._checkpoints():
+                checkpoint.unlink()
 
     def load(self) -> Result:
         """The finished run.

@@ -71,9 +71,11 @@ def plot_curves(
         started = ~np.isnan(values).any(axis=0)
         grid, values = grid[started], values[:, started]
         (line,) = axes.plot(grid, median(values, axis=0), label=name)
-        if len(group) > 1:
+        finite = np.isfinite(values).all(axis=0)  # a log axis cannot hold an infinite band
+        if len(group) > 1 and finite.any():
+            low, high = values.min(axis=0), values.max(axis=0)
             axes.fill_between(
-                grid, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.15
+                grid, low, high, where=finite.tolist(), color=line.get_color(), alpha=0.15
             )
 
 

@@ -83,6 +83,25 @@ def test_curves_show_the_median_and_a_failure_as_infinite() -> None:
     assert np.asarray(axes.lines[1].get_ydata()).tolist() == [4.0, 9.0, 9.0]
 
 
+def test_a_figure_of_failed_runs_on_log_axes_can_be_saved(tmp_path: Path) -> None:
+    results = [
+        Result(
+            Run("p", "m", 3, seed),
+            Status.DIVERGED,
+            "",
+            [Record(k, float(k), {"error": 1.0}) for k in range(1, 2 + seed)],
+            {},
+            0.0,
+        )
+        for seed in range(3)
+    ]
+    figure, axes = style.new_figure()
+    style.plot_curves(axes, results, "error", x="step")
+    axes.set_yscale("log")
+    save_figure(figure, tmp_path / "figure")
+    assert (tmp_path / "figure.svg").exists()
+
+
 class Page(HTMLParser):
     """Collects visible text and everything the page would fetch."""
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from drifter import DRIFTER, Walker
 
-from sciopt.bench import Result, Run, Status, runner
-from sciopt.bench.identity import InvalidRunError, fingerprint, run_id
+from sciopt.bench import Result, Run, Status, identity, runner
+from sciopt.bench.identity import InvalidRunError, run_id
 from sciopt.bench.runner import Silent, curve_steps, run_one
 from sciopt.bench.store import Condition, Store
 
@@ -102,6 +102,64 @@ def test_the_time_limit_ends_a_run(tmp_path: Path) -> None:
     assert 2 <= result.last.step <= 11
 
 
+def test_a_run_cut_by_a_time_limit_goes_on_under_a_larger_one(tmp_path: Path) -> None:
+    run = Run("drift", "walk", 30, overrides={"method.pause": 0.005})
+    cut = do(run, tmp_path, max_seconds=0.05)
+    assert cut.status is Status.OUT_OF_TIME
+    before = Walker.steps_taken
+    assert do(run, tmp_path, max_seconds=0.05).last.step == cut.last.step
+    assert Walker.steps_taken == before
+    assert_same_outcome(do(run, tmp_path), do(run, tmp_path / "whole"))
+    assert Walker.steps_taken - before == 2 * 30 - cut.last.step
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_uses_the_threads_it_names(threads: int, tmp_path: Path) -> None:
+    if (os.cpu_count() or 1) < threads:
+        pytest.skip("too few cores")
+    before = torch.get_num_threads()
+    Walker.threads_seen.clear()
+    do(Run("drift", "walk", 3, threads=threads), tmp_path)
+    assert {each for seen in Walker.threads_seen for each in seen} == {threads}
+    assert torch.get_num_threads() == before
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from drifter import DRIFTER
+from sciopt.bench import Run
+from sciopt.bench.runner import run_one
+from sciopt.bench.store import Store
+run = Run("drift", "walk", 100, overrides={"method.pause": 0.01})
+run_one(DRIFTER, run, Store(Path(sys.argv[1])))
+from drifter import Walker
+print(Walker.steps_taken)
+"""
+
+
+def test_two_processes_on_one_run_do_it_once(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    taken = sorted(int(process.communicate()[0]) for process in both)
+    assert taken == [0, 100]
+    run = Run("drift", "walk", 100, overrides={"method.pause": 0.01})
+    assert Store(tmp_path).folder(DRIFTER, run).condition() is Condition.DONE
+
+
+def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Walker, "state_dict", lambda walker: {"count": np.float64(1.0)})
+    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(TypeError, match="float"):
+        do(RUN, tmp_path)
+
+
 @pytest.mark.parametrize("after", [1, 57, 58, 199])
 def test_a_run_stopped_by_a_signal_goes_on_from_there(
     after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,9 +178,34 @@ def test_a_run_stopped_by_a_signal_goes_on_from_there(
     assert exit_info.value.code == 143
     monkeypatch.setattr(Walker, "step", step)
     before = Walker.steps_taken
+    written = json.loads((path_of(RUN, tmp_path / "parts") / "spec.json").read_text())
+    assert written["domain"] == "drifter"
+    state, _ = Store(tmp_path / "parts").folder(DRIFTER, RUN).load_checkpoint()
+    assert state is not None
     resumed = do(RUN, tmp_path / "parts")
     assert Walker.steps_taken - before == 200 - after
     assert_same_outcome(uninterrupted, resumed)
+    seconds = [record.seconds for record in resumed.records]
+    assert seconds == sorted(seconds)
+    assert next(r.seconds for r in resumed.records if r.step > after) > state["seconds"] > 0
+    assert resumed.start_seconds == state["start_seconds"]
+
+
+def test_a_signal_in_the_step_that_ends_a_run_stops_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("drift", "walk", 50, overrides={"method.ends_at": 20})
+    step = Walker.step
+
+    def step_with_signal(walker: Walker) -> object:
+        if walker.count == 19:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(walker)
+
+    monkeypatch.setattr(Walker, "step", step_with_signal)
+    with pytest.raises(KeyboardInterrupt):
+        do(run, tmp_path)
+    assert Store(tmp_path).folder(DRIFTER, run).condition() is Condition.DONE
 
 
 def test_a_run_of_a_library_starts_again_after_a_signal(
@@ -269,7 +352,64 @@ def test_everything_that_decides_a_result_is_in_the_identity() -> None:
         Run("drift", "walk", 200, 1, threads=2),
     ]
     assert len({run_id(DRIFTER, run) for run in variants}) == len(variants)
-    assert fingerprint(DRIFTER) == fingerprint(DRIFTER)
+
+
+def test_overrides_that_change_nothing_are_the_same_run() -> None:
+    same = [RUN, Run("drift", "walk", 200, 1, {"problem.drift": 0.1, "method.pause": 0})]
+    assert len({run_id(DRIFTER, run) for run in same}) == 1
+    whole = [Run("drift", "walk", 9, 1, {"problem.drift": drift}) for drift in (5, 5.0)]
+    assert len({run_id(DRIFTER, run) for run in whole}) == 1
+
+
+def test_overrides_are_applied_together(tmp_path: Path) -> None:
+    # Each alone is refused by the settings; both together are fine.
+    both = {"problem.lowest": 2.0, "problem.drift": 3.0}
+    assert do(Run("drift", "walk", 2, overrides=both), tmp_path).last.step == 2
+    with pytest.raises(InvalidRunError, match="lowest"):
+        do(Run("drift", "walk", 2, overrides={"problem.lowest": 2.0}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "matters"),
+    [
+        ("lib/rule.py", True),
+        ("lib/rates/noise.py", True),
+        ("room/solve.py", True),
+        ("room/table.npz", True),
+        ("lib/bench/report.py", False),
+        ("room/claims.py", False),
+        ("room/README.md", False),
+    ],
+)
+def test_the_fingerprint_is_of_what_can_change_a_number(
+    file: str, matters: bool, tmp_path: Path
+) -> None:
+    names = ["lib/rule.py", "lib/rates/noise.py", "lib/bench/report.py"]
+    names += ["room/solve.py", "room/claims.py", "room/README.md", "room/table.npz"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+
+    def hashed() -> str:
+        identity._fingerprint.cache_clear()
+        data = (tmp_path / "room/table.npz",)
+        return identity._fingerprint(tmp_path / "lib", tmp_path / "room", data)
+
+    before = hashed()
+    assert hashed() == before
+    (tmp_path / file).write_text("after")
+    assert (hashed() != before) is matters
+
+
+def test_the_fingerprint_names_the_packages_that_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity._fingerprint.cache_clear()
+    before = identity._fingerprint(tmp_path, tmp_path, ())
+    monkeypatch.setattr(identity, "package_versions", lambda: {"torch": "0.1"})
+    identity._fingerprint.cache_clear()
+    assert identity._fingerprint(tmp_path, tmp_path, ()) != before
+    identity._fingerprint.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -283,6 +423,11 @@ def test_everything_that_decides_a_result_is_in_the_identity() -> None:
         (Run("drift", "walk", 0), "max_steps is 0"),
         (Run("drift", "walk", 5, seed=-1), "seed -1"),
         (Run("drift", "walk", 5, device="gpu"), "unknown device 'gpu'"),
+        (Run("drift", "walk", 5, device="meta"), "'meta' is not supported"),
+        (Run("drift", "walk", 5, threads=10**6), "threads 1000000"),
+        (Run("drift", "walk", 10**20), "max_steps is 1"),
+        (Run("drift", "walk", 5, overrides={"problem.drift": "far"}), "drift"),
+        (Run("drift", "walk", 5, overrides={"method.ends_at": {1, 2}}), "written as JSON"),
     ],
 )
 def test_a_run_that_cannot_start_says_what_to_do(run: Run, message: str, tmp_path: Path) -> None:

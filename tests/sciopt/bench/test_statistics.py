@@ -12,9 +12,12 @@ from sciopt.bench.statistics import (
 )
 
 
-def test_interquartile_mean_is_the_mean_of_the_middle_half() -> None:
-    scores = np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -50.0])
-    assert interquartile_mean(scores) == np.mean([2.0, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("size", [3, 8, 21])
+def test_interquartile_mean_cuts_a_quarter_at_each_end(size: int) -> None:
+    scores = np.random.default_rng(size).lognormal(sigma=2.0, size=size)
+    cut = size // 4
+    expected = np.sort(scores)[cut : size - cut].mean()
+    np.testing.assert_allclose(interquartile_mean(scores), expected, rtol=1e-14)
 
 
 def test_interval_of_one_task_agrees_with_scipy() -> None:
@@ -76,6 +79,19 @@ def test_pairing_removes_what_seeds_share() -> None:
     better = difficulty - 1.0 + generator.normal(scale=0.1, size=12)
     middle, low, high = paired_difference(better, difficulty)
     assert low < -0.9 and high < -0.9 and middle == pytest.approx(-1.0, abs=0.1)
+
+
+def test_a_paired_difference_is_the_median_of_the_differences() -> None:
+    scores = np.random.default_rng(5).lognormal(sigma=2.0, size=24)
+    middle, low, high = paired_difference(scores, np.zeros(24))
+    assert middle == np.median(scores)
+    reference = scipy.stats.bootstrap(
+        (scores,), np.median, method="percentile", n_resamples=20000, rng=np.random.default_rng(2)
+    ).confidence_interval
+    # An interval of an order statistic moves by whole scores; of a mean it would be far off.
+    assert np.searchsorted(np.sort(scores), [low, high]) == pytest.approx(
+        np.searchsorted(np.sort(scores), [reference.low, reference.high]), abs=1
+    )
 
 
 def test_two_failures_on_one_seed_are_no_difference() -> None:
