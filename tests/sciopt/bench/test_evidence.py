@@ -34,7 +34,11 @@ def test_a_claim_runs_only_what_is_missing_and_leaves_verdict_and_figure(tmp_pat
 
 def test_the_csv_holds_every_number_plotted(tmp_path: Path) -> None:
     figure = Figure()
-    left, right = figure.subplots(1, 2)
+    left, right, third = figure.subplots(1, 3)
+    third.pcolormesh([10.0, 20.0, 30.0], [0.0, 1.0], [[5.0, 6.0]])
+    third.set_title("mesh")
+    left.scatter([7.0], [9.0], c=[0.25], label="coloured")
+    left.hist([0.5, 0.6], bins=[0.0, 1.0], histtype="step", label="histogram")
     left.plot([1.0, 2.0], [3.5, 4.5], label="a line")
     left.fill_between([1.0, 2.0], [3.0, 4.0], [5.0, 6.0])
     left.scatter([7.0], [8.0], label="points")
@@ -47,15 +51,20 @@ def test_the_csv_holds_every_number_plotted(tmp_path: Path) -> None:
     assert line == [(1.0, 3.5), (2.0, 4.5)]
     outline = {(float(r["x"]), float(r["y"])) for r in rows if r["kind"] == "outline"}
     assert {(1.0, 3.0), (2.0, 4.0), (1.0, 5.0), (2.0, 6.0)} <= outline
-    assert [(float(r["x"]), float(r["y"])) for r in rows if r["kind"] == "points"] == [(7.0, 8.0)]
-    assert [(float(r["x"]), float(r["y"])) for r in rows if r["kind"] == "bar"] == [(3.0, 9.0)]
-    image = {(r["x"], r["y"]): float(r["value"]) for r in rows if r["title"] == "map"}
-    assert image == {
-        ("0.0", "0.0"): 1.5,
-        ("1.0", "0.0"): 2.5,
-        ("0.0", "1.0"): 3.5,
-        ("1.0", "1.0"): 4.5,
+    assert [(float(r["x"]), float(r["y"])) for r in rows if r["series"] == "points"] == [(7.0, 8.0)]
+    bar = [(float(r["x"]), float(r["y"])) for r in rows if r["kind"] == "bar"]
+    assert bar == [(pytest.approx(2.6), 0.0), (pytest.approx(3.4), 9.0)]
+    cells = {
+        title: [
+            (float(r["x"]), float(r["y"]), float(r["value"])) for r in rows if r["title"] == title
+        ]
+        for title in ("map", "mesh")
     }
+    assert cells["map"] == [(0.0, 0.0, 1.5), (1.0, 0.0, 2.5), (0.0, 1.0, 3.5), (1.0, 1.0, 4.5)]
+    assert cells["mesh"] == [(15.0, 0.5, 5.0), (25.0, 0.5, 6.0)]
+    assert {r["value"] for r in rows if r["series"] == "coloured"} == {"0.25"}
+    steps = {(float(r["x"]), float(r["y"])) for r in rows if r["series"] == "histogram"}
+    assert {(0.0, 2.0), (1.0, 2.0)} <= steps
 
 
 def test_equal_figures_give_equal_files(tmp_path: Path) -> None:
