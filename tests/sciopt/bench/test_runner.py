@@ -45,6 +45,18 @@ def assert_same_outcome(one: Result, other: Result) -> None:
     assert (one.status, one.reason) == (other.status, other.reason)
 
 
+def signal_in_step(monkeypatch: pytest.MonkeyPatch, number: int, which: signal.Signals) -> None:
+    """Send this process a signal while a walker takes its step of that number."""
+    step = Walker.step
+
+    def step_with_signal(walker: Walker) -> object:
+        if walker.count + 1 == number:
+            os.kill(os.getpid(), which)
+        return step(walker)
+
+    monkeypatch.setattr(Walker, "step", step_with_signal)
+
+
 def test_curve_points_are_log_spaced_with_first_and_last() -> None:
     steps = curve_steps(10_000)
     assert steps[0] == 1 and steps[-1] == 10_000
@@ -165,18 +177,11 @@ def test_a_run_stopped_by_a_signal_goes_on_from_there(
     after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uninterrupted = do(RUN, tmp_path / "whole")
-    step = Walker.step
-
-    def step_with_signal(walker: Walker) -> object:
-        if walker.count + 1 == after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(walker)
-
-    monkeypatch.setattr(Walker, "step", step_with_signal)
+    signal_in_step(monkeypatch, after, signal.SIGTERM)
     with pytest.raises(SystemExit) as exit_info:
         do(RUN, tmp_path / "parts")
     assert exit_info.value.code == 143
-    monkeypatch.setattr(Walker, "step", step)
+    monkeypatch.undo()
     before = Walker.steps_taken
     written = json.loads((path_of(RUN, tmp_path / "parts") / "spec.json").read_text())
     assert written["domain"] == "drifter"
@@ -195,14 +200,7 @@ def test_a_signal_in_the_step_that_ends_a_run_stops_the_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run("drift", "walk", 50, overrides={"method.ends_at": 20})
-    step = Walker.step
-
-    def step_with_signal(walker: Walker) -> object:
-        if walker.count == 19:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(walker)
-
-    monkeypatch.setattr(Walker, "step", step_with_signal)
+    signal_in_step(monkeypatch, 20, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         do(run, tmp_path)
     assert Store(tmp_path).folder(DRIFTER, run).condition() is Condition.DONE
@@ -213,17 +211,10 @@ def test_a_run_of_a_library_starts_again_after_a_signal(
 ) -> None:
     run = Run("drift", "walk", 50, overrides={"method.resumable": False})
     whole = do(run, tmp_path / "whole")
-    step = Walker.step
-
-    def step_with_signal(walker: Walker) -> object:
-        if walker.count == 20:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(walker)
-
-    monkeypatch.setattr(Walker, "step", step_with_signal)
+    signal_in_step(monkeypatch, 21, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         do(run, tmp_path / "parts")
-    monkeypatch.setattr(Walker, "step", step)
+    monkeypatch.undo()
     assert_same_outcome(whole, do(run, tmp_path / "parts"))
 
 
@@ -280,17 +271,10 @@ def test_the_latest_checkpoint_survives_damage_to_a_newer_one(
     whole = do(RUN, tmp_path / "whole")
     monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(runner, "SHOW_SECONDS", 0.0)
-    step = Walker.step
-
-    def step_with_signal(walker: Walker) -> object:
-        if walker.count == 100:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(walker)
-
-    monkeypatch.setattr(Walker, "step", step_with_signal)
+    signal_in_step(monkeypatch, 101, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         do(RUN, tmp_path / "parts")
-    monkeypatch.setattr(Walker, "step", step)
+    monkeypatch.undo()
     checkpoints = sorted(path_of(RUN, tmp_path / "parts").glob("checkpoint-*.pt"))
     assert len(checkpoints) == 2
     content = bytearray(checkpoints[-1].read_bytes())
