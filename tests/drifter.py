@@ -38,10 +38,13 @@ class Walk:
 
 
 class Walker:
-    """Its position, its random stream and, to count work, how many steps this process took."""
+    """Its position, its random stream and, for tests, what this process has done.
+
+    `threads_seen` holds torch's thread count and the largest of any other library, step by step.
+    """
 
     steps_taken = 0
-    threads_seen: ClassVar[set[tuple[int, ...]]] = set()
+    threads_seen: ClassVar[set[tuple[int, int]]] = set()
 
     def __init__(self, problem: Drift, method: Walk, seed: int, device: torch.device) -> None:
         if problem.drift > 1e6:
@@ -54,8 +57,8 @@ class Walker:
 
     def step(self) -> Ended | None:
         Walker.steps_taken += 1
-        pools = {pool["num_threads"] for pool in threadpool_info()}
-        Walker.threads_seen.add((torch.get_num_threads(), *pools))
+        largest = max(pool["num_threads"] for pool in threadpool_info())
+        Walker.threads_seen.add((torch.get_num_threads(), largest))
         time.sleep(self.method.pause)
         noise = torch.randn(3, generator=self.generator, dtype=torch.float64)
         self.position = 0.9 * self.position + self.problem.drift + noise

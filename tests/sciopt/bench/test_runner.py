@@ -132,7 +132,10 @@ def test_a_run_uses_the_threads_it_names(threads: int, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     Walker.threads_seen.clear()
     do(Run("drift", "walk", 3, threads=threads), tmp_path)
-    assert {each for seen in Walker.threads_seen for each in seen} == {threads}
+    # A library begun with fewer threads (OMP_NUM_THREADS) cannot be given more than it had.
+    for torchs, largest in Walker.threads_seen:
+        assert torchs == threads
+        assert largest <= threads
     assert torch.get_num_threads() == before
 
 
