@@ -169,6 +169,7 @@ class Domain(Generic[Problem, Method, SolverT]):
 
     Problems and methods are frozen dataclasses of settings; their docstring's first line is
     what `list` prints. `start(problem, method, seed, device)` may warm up: it is off the clock.
+    It is defined in the domain's folder, whose source decides whether a result is up to date.
     `evaluate` gives the metrics of one point of the curve and must not disturb the solver;
     `arrays` is kept once, at the end. `data` are files the results depend on besides the source.
     `max_steps` is the command line's default step limit.
