@@ -73,7 +73,7 @@ def seconds_compared(results: Sequence[Result]) -> float:
 
 
 def deciding_numbers(precision: str, results: Sequence[Result]) -> dict[str, float]:
-    """Whose error stands still, and who is ahead at equal seconds with a 95 % interval."""
+    """Whose error stands still, and who is ahead at equal seconds with its bootstrap interval."""
     seconds = seconds_compared(results)
     methods = group_by(results, name_of)
     numbers = {
@@ -112,8 +112,9 @@ def explaining_numbers(precision: str, results: Sequence[Result]) -> dict[str, f
 def judge_stuck(results: Sequence[Result]) -> Verdict:
     """Holds where the error of L-BFGS stands still, Adam's does not, and Adam is ahead.
 
-    Standing still is decided by most seeds; being ahead by the error at equal seconds, seed by
-    seed with a 95 % interval. Where only one half is true, that is the condition.
+    Standing still is decided by most seeds; being ahead by the error at equal seconds, paired by
+    seed: the bootstrap interval, which of three seeds is their whole range, must exclude zero.
+    Where only one half is true, that is the condition.
     """
     answers: dict[str, Answer] = {}
     numbers: dict[str, float] = {}
@@ -143,18 +144,20 @@ def answer_at(precision: str, numbers: Mapping[str, float]) -> tuple[Answer, str
     adam_stuck = numbers[f"{precision}: Adam: share whose error stands still"] > 0.5
     low = numbers[f"{precision}: error of Adam minus L-BFGS at equal seconds: low"]
     high = numbers[f"{precision}: error of Adam minus L-BFGS at equal seconds: high"]
-    stuck, ahead, undecided = lbfgs_stuck and not adam_stuck, high < 0, low <= 0 <= high
-    match stuck, ahead:
-        case True, True:
-            return Answer.HOLDS, "L-BFGS is stuck and Adam ahead"
-        case True, False if undecided:
-            return Answer.UNDECIDED, "L-BFGS is stuck, but seeds disagree on who is ahead"
-        case True, False:
-            return Answer.HOLDS_UNDER_CONDITIONS, "L-BFGS is stuck, yet ahead of Adam"
-        case False, True:
-            return Answer.HOLDS_UNDER_CONDITIONS, "Adam is ahead, but L-BFGS is not stuck"
-        case _:
-            return Answer.FAILS, "L-BFGS is not stuck, nor Adam ahead"
+    stuck = lbfgs_stuck and not adam_stuck
+    who = {
+        (True, True): "both are stuck",
+        (True, False): "L-BFGS is stuck",
+        (False, True): "Adam is stuck",
+        (False, False): "neither is stuck",
+    }[lbfgs_stuck, adam_stuck]
+    if low <= 0 <= high:
+        return Answer.UNDECIDED, f"{who}, and seeds disagree on who is ahead"
+    ahead = high < 0
+    half = f"{who}, and {'Adam' if ahead else 'L-BFGS'} is ahead"
+    if stuck and ahead:
+        return Answer.HOLDS, half
+    return (Answer.HOLDS_UNDER_CONDITIONS if stuck or ahead else Answer.FAILS), half
 
 
 def in_words(precision: str, numbers: Mapping[str, float]) -> str:
@@ -207,7 +210,8 @@ def draw_stuck(results: Sequence[Result]) -> Figure:
     finite = np.array(every)[np.isfinite(every)]
     for panel in axes:
         panel.set(xscale="log", yscale="log", ylabel="relative L2 error")
-        panel.set_ylim(0.8 * finite.min(), 1.25 * finite.max())
+        if finite.size:
+            panel.set_ylim(0.8 * finite.min(), 1.25 * finite.max())
         panel.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     points = results[0].run.overrides.get(

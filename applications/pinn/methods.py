@@ -85,10 +85,10 @@ def check_lr(lr: float) -> None:
 
 def check_memory(memory: int, gradient_tolerance: float) -> None:
     """Raise ValueError for settings of L-BFGS that cannot run."""
-    if memory < 1:
-        raise ValueError(f"memory is {memory}; give at least 1 (10 to 100 are usual)")
-    if not gradient_tolerance >= 0:
-        raise ValueError(f"gradient_tolerance is {gradient_tolerance}; give 0 or more")
+    if not 1 <= memory <= 10_000:
+        raise ValueError(f"memory is {memory}; give 1 to 10000 (10 to 100 are usual)")
+    if not (math.isfinite(gradient_tolerance) and gradient_tolerance >= 0):
+        raise ValueError(f"gradient_tolerance is {gradient_tolerance}; give a finite number >= 0")
 
 
 METHODS: Mapping[str, Method] = {

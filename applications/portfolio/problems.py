@@ -147,7 +147,8 @@ def window_returns(window: Window) -> pd.DataFrame:
         ValueError: dates or assets that leave fewer than two returns of two assets.
     """
     prices = sp500_prices()
-    if _date("start", window.start) >= _date("end", window.end):
+    start, end = _date("start", window.start), _date("end", window.end)
+    if start >= end:
         raise ValueError(f"start {window.start} is not before end {window.end}; swap them")
     assets = list(window.assets or prices.columns)
     unknown = sorted(set(assets) - set(prices.columns))
@@ -156,7 +157,7 @@ def window_returns(window: Window) -> pd.DataFrame:
             f"assets is {', '.join(assets)}; expected two or more different ones of "
             f"{', '.join(prices.columns)}"
         )
-    chosen = prices.loc[window.start : window.end, assets]
+    chosen = prices.loc[pd.Timestamp(start) : pd.Timestamp(end), assets]
     if len(chosen) < 3:
         first, last = prices.index[0].date(), prices.index[-1].date()
         raise ValueError(

@@ -130,8 +130,8 @@ class ClarabelSolver:
     resumable = False
 
     def __init__(self, program: Program, method: Clarabel) -> None:
-        if not method.tolerance > 0:
-            raise ValueError(f"tolerance is {method.tolerance}; expected a number > 0")
+        if not 0 < method.tolerance < 1:
+            raise ValueError(f"tolerance is {method.tolerance}; expected a number > 0 and < 1")
         self.program = program
         self.method = method
         self.solution = torch.full_like(program.mean, 1 / len(program.assets))

@@ -124,7 +124,10 @@ def transition_table(environment: str, max_episode_steps: int) -> TransitionTabl
         near = get_close_matches(environment, gym.registry, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown Gymnasium environment {environment!r}{hint}")
-    made = gym.make(environment, max_episode_steps=max_episode_steps)
+    try:
+        made = gym.make(environment, max_episode_steps=max_episode_steps)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"Gymnasium cannot make {environment}: {error}") from error
     table: Any = getattr(made.unwrapped, "P", None)
     start: Any = getattr(made.unwrapped, "initial_state_distrib", None)
     made.close()

@@ -34,10 +34,11 @@ class Problem:
                 f"got agents = {self.agents} and max_episode_steps = {self.max_episode_steps}; "
                 "use 1 or more of each"
             )
-        if not (self.reward_noise >= 0 and self.reward_scale > 0):
+        # Squares of rewards and of diverging values must stay within float32's range.
+        if not (0 <= self.reward_noise <= 1e9 and 1e-9 <= self.reward_scale <= 1e9):
             raise ValueError(
                 f"got reward_noise = {self.reward_noise} and reward_scale = {self.reward_scale}; "
-                "use a standard deviation >= 0 and a factor > 0"
+                "use a standard deviation in [0, 1e9] and a factor in [1e-9, 1e9]"
             )
 
 

@@ -122,8 +122,12 @@ def test_half_precision_is_refused(method: Any) -> None:
     [
         (Adam, {"lr": 0.0}, "lr is 0.0; give a positive number"),
         (AdamThenLBFGS, {"lr": math.inf}, "lr is inf"),
-        (LBFGS, {"memory": 0}, "memory is 0; give at least 1"),
-        (LBFGS, {"gradient_tolerance": math.nan}, "gradient_tolerance is nan; give 0 or more"),
+        (LBFGS, {"memory": 0}, "memory is 0; give 1 to 10000"),
+        (
+            LBFGS,
+            {"gradient_tolerance": math.nan},
+            "gradient_tolerance is nan; give a finite number",
+        ),
         (AdamThenLBFGS, {"switch_step": 0}, "switch_step is 0; give at least 1"),
     ],
 )

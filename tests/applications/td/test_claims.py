@@ -1,5 +1,7 @@
 """Judges on made-up results whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from applications.td.claims import CLAIMS
@@ -59,3 +61,29 @@ def test_the_control_claim_follows_the_returns():
 
     assert answer(-60.0, -55.0) is Answer.FAILS
     assert answer(-60.0, -40.0) is Answer.HOLDS
+
+
+def test_the_control_claim_is_undecided_where_agents_disagree():
+    def shuffled(run, seed):
+        made = result(run, -50.0)
+        order = np.random.default_rng(seed).permutation(20)
+        made.arrays["scores"][:] = made.arrays["scores"][..., order]
+        return made
+
+    runs = [shuffled(run, seed) for seed, run in enumerate(CONTROL.runs)]
+    assert CONTROL.judge(runs).answer is Answer.UNDECIDED
+
+
+def test_a_rule_that_diverged_early_is_not_too_few_episodes():
+    results = []
+    for run in CONTROL.runs:
+        made = result(run, -50.0, lost=run.method == "q-surprise")
+        if run.method == "q-surprise":
+            made.arrays["diverged_episode"][:] = 3
+            made = replace(made, arrays={**made.arrays, "scores": made.arrays["scores"][:5]})
+        if run.method == "q-bounded":
+            made.arrays["scores"][:] -= 5.0
+        results.append(made)
+    verdict = CONTROL.judge(results)
+    assert verdict.answer is Answer.FAILS
+    assert "too few" not in verdict.because
