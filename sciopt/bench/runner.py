@@ -267,13 +267,14 @@ class _UnderWay:
                 ended = self.step_for_a_while(point, limit, interruption)
                 if ended is None:
                     self.between_steps(interruption())
+            if ended is not None and ended.status is Status.OUT_OF_TIME:
+                # Before the last point, which a run that is given more time would not have.
+                self.save()
             recorded = self.records and self.records[-1].step == self.step
             if ended is not None or (self.step == point and not recorded):
                 ended = self.record() or ended
             if ended is not None:
                 break
-        if ended is not None and ended.status is Status.OUT_OF_TIME:
-            self.save()
         ended = ended or Ended(Status.STEP_LIMIT, f"after {self.step} steps, as asked for")
         return Result(
             run=self.run,

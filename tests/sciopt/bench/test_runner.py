@@ -115,14 +115,15 @@ def test_the_time_limit_ends_a_run(tmp_path: Path) -> None:
 
 
 def test_a_run_cut_by_a_time_limit_goes_on_under_a_larger_one(tmp_path: Path) -> None:
-    run = Run("drift", "walk", 30, overrides={"method.pause": 0.005})
-    cut = do(run, tmp_path, max_seconds=0.05)
+    run = Run("drift", "walk", 600, overrides={"method.pause": 0.0005})
+    cut = do(run, tmp_path, max_seconds=0.25)
+    assert cut.last.step > 50
     assert cut.status is Status.OUT_OF_TIME
     before = Walker.steps_taken
-    assert do(run, tmp_path, max_seconds=0.05).last.step == cut.last.step
+    assert do(run, tmp_path, max_seconds=0.25).last.step == cut.last.step
     assert Walker.steps_taken == before
     assert_same_outcome(do(run, tmp_path), do(run, tmp_path / "whole"))
-    assert Walker.steps_taken - before == 2 * 30 - cut.last.step
+    assert Walker.steps_taken - before == 2 * 600 - cut.last.step
 
 
 @pytest.mark.parametrize("threads", [1, 2])
