@@ -89,9 +89,9 @@ def is_complete(domain: Domain, name: str, store: Store) -> bool:
 
 
 def is_stale(domain: Domain, name: str, store: Store) -> bool:
-    """Whether a run of a claim was made by other source than today's."""
+    """Whether a run of a complete claim was made by other source than today's."""
     runs = domain.claims[name].runs
-    return any(store.folder(domain, run).condition() is Condition.STALE for run in runs)
+    return not all(store.folder(domain, run).is_current() for run in runs)
 
 
 def _json_number(value: float) -> float | str:

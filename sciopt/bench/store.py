@@ -80,7 +80,7 @@ class RunFolder:
             return Condition.UNFINISHED
         if self.damage():
             return Condition.DAMAGED
-        return Condition.DONE if self._same_source() else Condition.STALE
+        return Condition.DONE if self.is_current() else Condition.STALE
 
     def damage(self) -> str | None:
         """Which file of a finished run is not what was written; None if all are."""
@@ -90,7 +90,8 @@ class RunFolder:
             return str(error)
         return None
 
-    def _same_source(self) -> bool:
+    def is_current(self) -> bool:
+        """Whether the run was begun with the source, data and packages of today."""
         return json.loads((self.path / "spec.json").read_text()) == self.spec
 
     @contextmanager
@@ -107,9 +108,10 @@ class RunFolder:
 
     def may_go_on(self, max_seconds: float | None) -> bool:
         """Whether a finished run had been cut by a time limit that is now larger."""
-        result = self.load()
-        limit = math.inf if max_seconds is None else max_seconds
-        return result.status is Status.OUT_OF_TIME and result.last.seconds < limit
+        summary = json.loads((self.path / "result.json").read_text())
+        if Status[summary["status"]] is not Status.OUT_OF_TIME:
+            return False
+        return max_seconds is None or self.load().last.seconds < max_seconds
 
     def reopen(self) -> None:
         """Make a finished run an unfinished one."""
@@ -160,7 +162,7 @@ class RunFolder:
         """The newest intact checkpoint, if the source is the same, and the damaged files."""
         damaged: list[Path] = []
         try:
-            same = self._same_source()
+            same = self.is_current()
         except (OSError, ValueError):
             return None, damaged
         for file in self._checkpoints() if same else ():
