@@ -8,17 +8,30 @@ and any rates, and the known methods are compositions:
     Adam(params, lr) = Composed(params, ExponentialAverage(), [SecondMoment()], lr=lr)
 
 A projection keeps parameters on a simplex or in a box, in the metric of the rates. Read next
-`rule.py`, the vocabulary, then `rates/second_moment.py`, then `engine.py`, the step.
+`rule.py`, the vocabulary, then `rates/second_moment.py`, then `engine/update.py`, the step. All
+directions are in `sciopt.directions`, all rates in `sciopt.rates`.
 """
 
 from sciopt.directions import ExponentialAverage, Gradient, Momentum
-from sciopt.named import SGD, AdaGrad, Adam, AdamW, AMSGrad, NormalizedSGD, RMSProp
+from sciopt.named import (
+    LARS,
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Lion,
+    Muon,
+    NormalizedSGD,
+    RMSProp,
+)
 from sciopt.optimizer import Composed
 from sciopt.projection import Box, Simplex, project_simplex
 from sciopt.rates import SecondMoment, SquareAverage, SumOfSquares
 from sciopt.rule import Direction, Rate, Scope, Signals, Slot
 
 __all__ = [
+    "LARS",
     "SGD",
     "AMSGrad",
     "AdaGrad",
@@ -29,7 +42,9 @@ __all__ = [
     "Direction",
     "ExponentialAverage",
     "Gradient",
+    "Lion",
     "Momentum",
+    "Muon",
     "NormalizedSGD",
     "RMSProp",
     "Rate",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from sciopt.directions import ExponentialAverage, Gradient, Momentum
-from sciopt.engine import Projection
-from sciopt.optimizer import Composed
+from sciopt.directions import ExponentialAverage, Gradient, Momentum, Orthogonal, Sign
+from sciopt.optimizer import Composed, Options
 from sciopt.rates import (
-    InverseModelNorm,
+    InverseNorm,
     InverseTimeDecay,
+    MatrixShape,
     SecondMoment,
     SquareAverage,
     SumOfSquares,
+    TrustRatio,
 )
 from sciopt.rule import Real
 
@@ -31,20 +33,10 @@ class SGD(Composed):
         dampening: Real = 0.0,
         weight_decay: Real = 0.0,
         nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
-        super().__init__(
-            params,
-            Momentum(momentum, dampening, nesterov),
-            lr=lr,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
-        )
+        direction = Momentum(momentum, dampening, nesterov)
+        super().__init__(params, direction, lr=lr, weight_decay=weight_decay, **options)
 
 
 class NormalizedSGD(Composed):
@@ -55,21 +47,10 @@ class NormalizedSGD(Composed):
         params: ParamsT,
         lr: Real | Tensor = 1e-3,
         weight_decay: Real = 0.0,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
-        super().__init__(
-            params,
-            Gradient(),
-            [InverseModelNorm()],
-            lr=lr,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
-        )
+        rates = [InverseNorm()]
+        super().__init__(params, Gradient(), rates, lr=lr, weight_decay=weight_decay, **options)
 
 
 class AdaGrad(Composed):
@@ -83,21 +64,10 @@ class AdaGrad(Composed):
         weight_decay: Real = 0.0,
         initial_accumulator_value: Real = 0.0,
         eps: Real = 1e-10,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
-        super().__init__(
-            params,
-            Gradient(),
-            [SumOfSquares(eps, initial_accumulator_value), InverseTimeDecay(lr_decay)],
-            lr=lr,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
-        )
+        rates = [SumOfSquares(eps, initial_accumulator_value), InverseTimeDecay(lr_decay)]
+        super().__init__(params, Gradient(), rates, lr=lr, weight_decay=weight_decay, **options)
 
 
 class RMSProp(Composed):
@@ -112,21 +82,11 @@ class RMSProp(Composed):
         weight_decay: Real = 0.0,
         momentum: Real = 0.0,
         centered: bool = False,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
-        super().__init__(
-            params,
-            Momentum(momentum, after_rates=True),
-            [SquareAverage(alpha, eps, centered)],
-            lr=lr,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
-        )
+        direction = Momentum(momentum, after_rates=True)
+        rates = [SquareAverage(alpha, eps, centered)]
+        super().__init__(params, direction, rates, lr=lr, weight_decay=weight_decay, **options)
 
 
 class Adam(Composed):
@@ -142,9 +102,7 @@ class Adam(Composed):
         amsgrad: bool = False,
         *,
         decoupled_weight_decay: bool = False,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
         beta1, beta2 = betas
         super().__init__(
@@ -154,9 +112,7 @@ class Adam(Composed):
             lr=lr,
             weight_decay=weight_decay,
             decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
+            **options,
         )
 
 
@@ -171,22 +127,10 @@ class AdamW(Adam):
         eps: Real = 1e-8,
         weight_decay: Real = 1e-2,
         amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ):
         super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            decoupled_weight_decay=True,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
+            params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **options
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -206,19 +150,82 @@ class AMSGrad(Adam):
         betas: tuple[Real, Real] = (0.9, 0.999),
         eps: Real = 1e-8,
         weight_decay: Real = 0.0,
-        *,
-        maximize: bool = False,
-        projection: Projection | None = None,
-        engine: str = "auto",
+        **options: Unpack[Options],
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad=True, **options)
+
+
+class Lion(Composed):
+    """The sign of a momentum that looks ahead, decoupled decay (Chen et al. 2023, 2302.06675)."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: Real | Tensor = 1e-4,
+        betas: tuple[Real, Real] = (0.9, 0.99),
+        weight_decay: Real = 0.0,
+        **options: Unpack[Options],
     ):
         super().__init__(
             params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad=True,
-            maximize=maximize,
-            projection=projection,
-            engine=engine,
+            Sign(*betas),
+            lr=lr,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=True,
+            **options,
+        )
+
+
+class LARS(Composed):
+    """Momentum of gradients scaled by each layer's trust ratio (You, Gitman & Ginsburg 2017).
+
+    Biases and normalisations usually go to a group with `trust_coefficient` of their own, or to
+    an optimizer without it: their norms say little.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: Real | Tensor = 0.1,
+        momentum: Real = 0.9,
+        weight_decay: Real = 0.0,
+        trust_coefficient: Real = 1e-3,
+        eps: Real = 1e-8,
+        **options: Unpack[Options],
+    ):
+        direction = Momentum(momentum, after_rates=True)
+        rates = [TrustRatio(trust_coefficient, eps)]
+        super().__init__(params, direction, rates, lr=lr, weight_decay=weight_decay, **options)
+
+
+class Muon(Composed):
+    """Momentum made orthogonal, for matrices. Interchanges with torch.optim.Muon.
+
+    `precision` is that of the Newton-Schulz iteration; None is the parameter's own.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: Real | Tensor = 1e-3,
+        weight_decay: Real = 0.1,
+        momentum: Real = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[Real, Real, Real] = (3.4445, -4.7750, 2.0315),
+        eps: Real = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        precision: torch.dtype | None = torch.bfloat16,
+        **options: Unpack[Options],
+    ):
+        direction = Orthogonal(momentum, nesterov, ns_coefficients, eps, ns_steps, precision)
+        super().__init__(
+            params,
+            direction,
+            [MatrixShape(adjust_lr_fn)],
+            lr=lr,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=True,
+            **options,
         )

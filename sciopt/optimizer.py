@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from sciopt.engine import Plan, Projection, dense_gradients, eager_step, fused_lists, fused_step
+from sciopt.engine import (
+    Packed,
+    Plan,
+    Projection,
+    Work,
+    found_nonfinite,
+    fused_kernel,
+    raise_if_nonfinite,
+    require_compiler,
+    run,
+)
 from sciopt.projection import Simplex
-from sciopt.rule import CLOCK, Direction, Rate, Real, Rule, Slot, State, check_range
+from sciopt.rule import Clock, Direction, Rate, Real, State
+from sciopt.settings import checked, setting_keys, settings_of, with_settings
+from sciopt.state import complete, loaded_state, slots_of
 
-Key = tuple[str, int | None]
-"""Where a setting lives in a parameter group: its key, and its place if that holds a tuple."""
-
-RuleT = TypeVar("RuleT", Direction, Rate)
-
-# Settings that change without a new plan: schedulers move lr at every step.
+# Settings that change without a new plan, if no rule reads them: schedulers move lr at every step.
 _READ_EACH_STEP = frozenset({"lr", "weight_decay", "maximize"})
+
+
+class Options(TypedDict, total=False):
+    """What `Composed` takes beside the rules, lr and weight decay."""
+
+    maximize: bool
+    projection: Projection | None
+    engine: str
+    flat: bool
+    on_nonfinite: str
 
 
 class Composed(torch.optim.Optimizer):
@@ -42,12 +59,27 @@ class Composed(torch.optim.Optimizer):
             to the gradient (Loshchilov & Hutter 2019).
         maximize: ascend.
         projection: applied to every parameter after its update, along the last axis.
-        engine: "eager", "fused" (ValueError where torch has no kernel), or "auto": fused where
-            possible, equal to round-off.
+        engine: how a step is executed, equal to round-off. "eager": as the equation reads, any
+            composition; "fused": torch's kernel (ValueError where there is none); "auto": fused
+            where possible, else eager; "compiled": by TorchInductor, in few passes over the
+            memory, for large parameters. The first step then takes seconds to compile; changing
+            lr, weight decay or a published value compiles nothing anew, changing betas does.
+        flat: pack each group's parameters into one buffer, which saves a small network's step
+            most of its time. Rates must be per element or per model. `param.data` becomes a view
+            of the buffer: views of a parameter's memory that were taken before see no further
+            steps, saving a single parameter saves the whole buffer, every layout becomes
+            contiguous, and gradients are copied (one more buffer). Do not use it under FSDP, with
+            memory that is shared between processes, or with CUDA graphs captured before.
+        on_nonfinite: what a NaN or an infinity in any gradient does. "propagate": it enters the
+            step, as in torch; "skip": the step changes nothing, clocks included, which is decided
+            on the device without waiting for it; "raise": FloatingPointError naming step and
+            parameter, before anything is changed, at the price of waiting for the device.
 
     Raises:
-        ValueError: a setting out of range, no parameters, two rules that keep the same state.
+        ValueError: a setting out of range, no parameters, two rules that keep the same state; in
+            `step`, a value that has not been published.
         TypeError: an integer or complex parameter; in `step`, a sparse gradient.
+        RuntimeError: engine="compiled" without a compiler.
     """
 
     def __init__(
@@ -62,38 +94,80 @@ class Composed(torch.optim.Optimizer):
         maximize: bool = False,
         projection: Projection | None = None,
         engine: str = "auto",
+        flat: bool = False,
+        on_nonfinite: str = "propagate",
     ):
-        if engine not in ("auto", "fused", "eager"):
-            raise ValueError(f'engine must be "auto", "fused" or "eager", got {engine!r}')
+        _check_choice("engine", engine, ("auto", "fused", "compiled", "eager"))
+        _check_choice("on_nonfinite", on_nonfinite, ("propagate", "skip", "raise"))
         self._direction = direction
         self._rates = tuple(rates)
         self._projection = projection
         self._engine = engine
-        self._keys = _setting_keys([direction, *rates])
+        self._flat = flat
+        self._on_nonfinite = on_nonfinite
+        self._steps = 0
+        self._keys = setting_keys([direction, *rates])
         self._plans: list[Plan] = []
+        self._stepped: list[Sequence[Tensor]] = []
+        of_rules = settings_of([direction, *rates], self._keys)
         defaults = {
             "lr": lr,
-            **_settings([direction, *rates], self._keys),
+            **of_rules,
             "weight_decay": weight_decay,
             "maximize": maximize,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
         self._settings = tuple(defaults)
-        self._planned = tuple(key for key in defaults if key not in _READ_EACH_STEP)
+        self._planned = tuple(
+            key for key in defaults if key in of_rules or key not in _READ_EACH_STEP
+        )
         super().__init__(params, defaults)
-        self._planned_state = self.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with their own settings; what is not given is the optimizer's."""
         super().add_param_group(param_group)
         try:
-            group = _checked(self.param_groups[-1])
-            _check_params(group["params"], self._projection)
+            group = checked(self.param_groups[-1])
+            self._check_params(group["params"])
             self._plans.append(self._plan(group))
         except (TypeError, ValueError):
             for param in self.param_groups.pop()["params"]:
                 self.state.pop(param, None)
             raise
+
+    def publish(
+        self, name: str, value: Real | Tensor, params: Iterable[Tensor] | None = None
+    ) -> None:
+        """Tell the rules that listen to `name` its value for the steps to come.
+
+        Args:
+            name: what the rule calls it, such as "confidence" or "td_error".
+            value: a number, or a tensor that broadcasts against the scope's shape: no axes for a
+                layer or the model, (rows, 1, ...) for neurons. Copied, on the device.
+            params: those it is for; all if not given.
+
+        Raises:
+            ValueError: no rule listens to `name`, or `value` does not fit.
+        """
+        slots = slots_of([self._direction, *self._rates])
+        published = sorted(key for key, slot in slots.items() if slot.published)
+        if name not in published:
+            raise ValueError(f"no rule listens to {name!r}; those here listen to {published}")
+        if params is None:
+            params = [param for group in self.param_groups for param in group["params"]]
+        with torch.no_grad():
+            for param in params:
+                state, slot = self.state[param], slots[name]
+                kept = state.get(name)
+                if kept is None:
+                    kept = slot.allocate(param, 0.0)
+                if isinstance(value, Tensor) and value.ndim > kept.ndim:
+                    raise ValueError(
+                        f"{name!r} is {slot.scope.value}: for a parameter of shape "
+                        f"{tuple(param.shape)} it has shape {tuple(kept.shape)}, got "
+                        f"{tuple(value.shape)}"
+                    )
+                state[name] = kept.copy_(value) if isinstance(value, Tensor) else kept.fill_(value)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -106,35 +180,96 @@ class Composed(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        eager = []
-        gradients = [dense_gradients(group["params"]) for group in self.param_groups]
-        for index, (group, grads) in enumerate(zip(self.param_groups, gradients, strict=True)):
-            plan = self._current_plan(index)
-            if isinstance(plan.fused, str):
-                eager.append((plan, group, grads))
-            elif not fused_step(plan.fused, plan, grads, group):
-                if self._engine == "fused":
-                    raise ValueError(
-                        "a parameter's memory was laid out anew since the fused engine took it; "
-                        'make the optimizer after .to(memory_format=...), or use engine="auto"'
-                    )
-                eager.append((plan, group, grads))
-        if eager:
-            eager_step(eager, self._projection)
+        groups = self.param_groups
+        if len(self._plans) != len(groups):
+            self._plan_all()
+        gradients = [_dense_gradients(group["params"]) for group in groups]
+        self._steps += 1
+        skip = None
+        if self._on_nonfinite != "propagate":
+            skip = self._found_nonfinite(gradients)
+        self._stepped = []
+        works = [self._work(*each, skip) for each in enumerate(gradients)]
+        run(works)
+        for plan, work in zip(self._plans, works, strict=True):
+            if plan.packed is not None and work.plan is plan.packed.plan:
+                plan.packed.finish(plan)
         return loss
 
+    def last_rates(self) -> dict[str, dict[Tensor, Tensor]]:
+        """The rates applied in the last step: by rule, then by parameter that had a gradient.
+
+        Each has the shape of its scope and is computed now, from the state that the step left, so
+        that a step costs nothing for it. Two rules of a class have their scopes in their names.
+        Empty dicts before the first step.
+        """
+        classes = [type(rate).__name__ for rate in self._rates]
+        found: dict[str, dict[Tensor, Tensor]] = {}
+        for place, name in enumerate(classes):
+            rate = self._rates[place]
+            label = name if classes.count(name) == 1 else f"{name}({rate.scope.name})"
+            of_rule = found.setdefault(label, {})
+            for group, params in zip(self.param_groups, self._stepped, strict=False):
+                rule = with_settings(rate, self._keys[1 + place], group)
+                for param in params:
+                    state = self.state[param]
+                    of_rule[param] = rule.rate(state, _standing_clock(state.get("step"))).clone()
+        return found
+
+    def _found_nonfinite(self, gradients: Sequence[Sequence[Tensor | None]]) -> Tensor | None:
+        """1 if the step is to be skipped; raises if that is asked for."""
+        if self._on_nonfinite == "raise":
+            raise_if_nonfinite(self.param_groups, gradients, self._steps)
+            return None
+        present = [grad for of_group in gradients for grad in of_group if grad is not None]
+        return found_nonfinite(present) if present else None
+
+    def _work(self, index: int, gradients: Sequence[Tensor | None], skip: Tensor | None) -> Work:
+        """One group's part of the step."""
+        group, plan = self.param_groups[index], self._current_plan(index)
+        for name in plan.published:
+            if any(state[name] is None for state in plan.states):
+                raise ValueError(
+                    f"a rule listens to {name!r}, which has not been published for every "
+                    f"parameter; call optimizer.publish({name!r}, value) before step()"
+                )
+        grads = [grad for grad in gradients if grad is not None]
+        params, states = plan.params, plan.states
+        if len(grads) < len(params):
+            present = [place for place, grad in enumerate(gradients) if grad is not None]
+            params = [params[place] for place in present]
+            states = [states[place] for place in present]
+        self._stepped.append(params)
+        if skip is not None and params:
+            skip = skip.to(params[0].device, non_blocking=True)
+        packed = plan.packed
+        if packed is not None and packed.together:
+            if len(grads) == len(plan.params):
+                return packed.work(group, grads, skip)
+            packed.together = packed.steps is None or not params
+        steps = [state["step"] for state in states] if "step" in plan.names else []
+        return Work(plan, group, params, grads, states, steps, skip)
+
     def _current_plan(self, index: int) -> Plan:
-        """The group's plan, made anew if its settings or the state have been replaced."""
-        if self.state is not self._planned_state or not self.state:
-            self._plan_all()
+        """The group's plan, made anew if its settings, parameters or state have been replaced."""
         group, plan = self.param_groups[index], self._plans[index]
-        if plan.settings != [group[key] for key in self._planned]:
-            plan = self._plans[index] = self._plan(group)
+        params, size = group["params"], len(plan.names)
+        if (
+            plan.settings == [group[key] for key in self._planned]
+            and len(params) == len(plan.params)
+            and all(map(is_, params, plan.params))
+            and all(map(is_, map(self.state.get, params), plan.states))
+            and all(len(state) == size for state in plan.states)
+            and plan.dtypes == [param.dtype for param in params]
+            and (plan.packed is None or plan.packed.holds(plan))
+        ):
+            return plan
+        plan = self._plans[index] = self._plan(group)
         return plan
 
     def __getstate__(self) -> dict[str, Any]:
-        composition = ("_direction", "_rates", "_projection", "_engine", "_keys")
-        names = (*composition, "_settings", "_planned")
+        composition = ("_direction", "_rates", "_projection", "_keys", "_settings", "_planned")
+        names = (*composition, "_engine", "_flat", "_on_nonfinite", "_steps")
         return super().__getstate__() | {name: vars(self)[name] for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -148,9 +283,9 @@ class Composed(torch.optim.Optimizer):
         for own, loaded in zip(own_groups, state["param_groups"], strict=True):
             self._check_composition(loaded)
             group = {key: own[key] for key in self._settings} | loaded
-            slots = _slots(*self._rules(_checked(group)))
+            slots = slots_of(self._rules(checked(group)))
             for param in group["params"]:
-                states[param] = _own_state(param, state["state"].get(param, {}), slots)
+                states[param] = loaded_state(param, state["state"].get(param, {}), slots)
             groups.append(group)
         before = {name: vars(self).get(name) for name in ("state", "param_groups")}
         super().__setstate__({"state": states, "param_groups": groups})
@@ -159,10 +294,10 @@ class Composed(torch.optim.Optimizer):
         except ValueError:
             vars(self).update(before)
             raise
+        self._stepped = []
 
     def _plan_all(self) -> None:
         self._plans = [self._plan(group) for group in self.param_groups]
-        self._planned_state = self.state
 
     def _check_composition(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError if a loaded group holds nothing of what one of the rules is set by."""
@@ -174,136 +309,75 @@ class Composed(torch.optim.Optimizer):
                     f"{sorted(names)}, the loaded group has {sorted(group.keys() - {'params'})}"
                 )
 
-    def _rules(self, group: Mapping[str, Any]) -> tuple[Direction, list[Rate]]:
+    def _rules(self, group: Mapping[str, Any]) -> tuple[Direction, *tuple[Rate, ...]]:
         """Direction and rates with the group's settings, which the rules themselves check."""
-        direction = _with_settings(self._direction, self._keys[0], group)
+        direction = with_settings(self._direction, self._keys[0], group)
         rates = zip(self._rates, self._keys[1:], strict=True)
-        return direction, [_with_settings(rate, keys, group) for rate, keys in rates]
+        return direction, *(with_settings(rate, keys, group) for rate, keys in rates)
 
     def _plan(self, group: dict[str, Any]) -> Plan:
         """The group's rules, and each parameter with the state they declare, no more, no less."""
-        direction, rates = self._rules(group)
-        slots = _slots(direction, rates)
-        states = [self.state[param] for param in group["params"]]
-        for param, state in zip(group["params"], states, strict=True):
-            for name in slots.keys() - state.keys():
-                state[name] = _fresh(param, slots[name])
-            for name in state.keys() - slots.keys():
-                del state[name]
-        settings = [group[key] for key in self._planned]
-        plan = Plan(settings, direction, rates, group["params"], states)
-        if self._engine != "eager":
-            plan.fused = fused_lists(plan, group, self._projection)
-            if self._engine == "fused" and isinstance(plan.fused, str):
+        direction, *rates = self._rules(group)
+        slots = slots_of([direction, *rates])
+        plan = Plan(
+            [group[key] for key in self._planned],
+            direction,
+            [rate for rate in rates if rate.weights_loss],
+            [rate for rate in rates if not rate.weights_loss],
+            list(group["params"]),
+            [complete(self.state[param], param, slots) for param in group["params"]],
+            self._projection,
+            insists=self._engine == "fused",
+        )
+        if self._engine == "compiled":
+            plan.programs = {}
+        elif self._engine != "eager":
+            plan.fused = fused_kernel(plan, group)
+            if plan.insists and isinstance(plan.fused, str):
                 raise ValueError(f'engine="fused" is not possible: {plan.fused}')
+        if self._flat:
+            plan.packed = Packed.of(plan, group)
         return plan
 
-
-def _setting_keys(rules: Sequence[Rule]) -> list[dict[str, Key]]:
-    """Each rule's settings by field: the torch key, prefixed by the rule where that is taken."""
-    taken: set[Key] = set()
-    keys: list[dict[str, Key]] = []
-    for rule in rules:
-        of_rule: dict[str, Key] = {}
-        for each in fields(rule):
-            place = each.metadata.get("key", (each.name, None))
-            if place is None:
-                continue
-            if place in taken:
-                place = (f"{type(rule).__name__}.{each.name}", None)
-            if place in taken:
-                raise ValueError(f"a composition can hold one {type(rule).__name__}, got two")
-            taken.add(place)
-            of_rule[each.name] = place
-        keys.append(of_rule)
-    return keys
+    def _check_params(self, params: Sequence[Tensor]) -> None:
+        for param in params:
+            if isinstance(self._projection, Simplex) and not (param.ndim and param.shape[-1]):
+                raise ValueError(
+                    f"a simplex needs a last axis with elements, got a parameter of shape "
+                    f"{tuple(param.shape)}"
+                )
+            if not param.is_floating_point() or param.layout is not torch.strided:
+                raise TypeError(
+                    "parameters must be dense, real and floating-point, got "
+                    f"{param.dtype} with layout {param.layout}; optimise the real view of a "
+                    "complex one"
+                )
+            self._direction.check(param)
+        if self._engine == "compiled":
+            for device in {param.device.type for param in params}:
+                require_compiler(device)
 
 
-def _settings(rules: Sequence[Rule], keys: Sequence[Mapping[str, Key]]) -> dict[str, Any]:
-    """The rules' settings as a parameter group holds them.
-
-    Tuples are pairs, and a place that no rule reads is zero: betas[0] without momentum.
-    """
-    settings: dict[str, Any] = {}
-    for rule, of_rule in zip(rules, keys, strict=True):
-        for name, (key, place) in of_rule.items():
-            if place is None:
-                settings[key] = getattr(rule, name)
-            else:
-                values = list(settings.get(key, (0.0, 0.0)))
-                values[place] = getattr(rule, name)
-                settings[key] = tuple(values)
-    return settings
-
-
-def _with_settings(rule: RuleT, keys: Mapping[str, Key], group: Mapping[str, Any]) -> RuleT:
-    settings = {
-        name: group[key] if place is None else group[key][place]
-        for name, (key, place) in keys.items()
-    }
-    return replace(rule, **settings)
-
-
-def _slots(direction: Direction, rates: Sequence[Rate]) -> dict[str, Slot]:
-    """All state the rules keep; only the clock may be kept by two."""
-    slots: dict[str, Slot] = {}
-    for rule in (direction, *rates):
-        for name, slot in rule.slots().items():
-            if name in slots and slot != CLOCK:
-                raise ValueError(f"two rules of one composition keep the state {name!r}")
-            slots[name] = slot
-    return slots
-
-
-def _fresh(param: Tensor, slot: Slot) -> Tensor | None:
-    return None if slot.initial is None else slot.allocate(param, slot.initial)
-
-
-def _own_state(param: Tensor, loaded: Mapping[str, Any], slots: Mapping[str, Slot]) -> State:
-    """A copy of a parameter's loaded state; fresh where torch had not begun it."""
-    loaded = {name: value for name, value in loaded.items() if value is not None or name in slots}
-    if loaded and loaded.keys() != slots.keys():
-        raise ValueError(
-            f"the state is of another composition: it holds {sorted(loaded)} where this one "
-            f"keeps {sorted(slots)}"
-        )
-    state: State = {}
-    for name, slot in slots.items():
-        value = loaded.get(name)
-        if value is None:
-            state[name] = _fresh(param, slot)
-            continue
-        own, value = slot.allocate(param, 0.0), torch.as_tensor(value)
-        if own.shape != value.shape:
-            raise ValueError(
-                f"state {name!r} of a parameter of shape {tuple(param.shape)} has shape "
-                f"{tuple(value.shape)}; load the state of the same parameters in the same order"
-            )
-        state[name] = own.copy_(value)
-    return state
-
-
-def _checked(group: dict[str, Any]) -> dict[str, Any]:
-    """The group, once the settings that belong to no rule are in range."""
-    lr = group["lr"]
-    if isinstance(lr, Tensor) and lr.ndim != 0:
-        raise ValueError(f"a tensor lr must have no axes, got shape {tuple(lr.shape)}")
-    check_range("lr", float(lr))
-    if len(betas := group.get("betas", (0.0, 0.0))) != 2:
-        raise ValueError(f"betas must be two numbers, got {betas!r}")
-    check_range("weight_decay", group["weight_decay"])
-    return group
-
-
-def _check_params(params: Sequence[Tensor], projection: Projection | None) -> None:
-    for param in params:
-        if isinstance(projection, Simplex) and not (param.ndim and param.shape[-1]):
-            raise ValueError(
-                f"a simplex needs a last axis with elements, got a parameter of shape "
-                f"{tuple(param.shape)}"
-            )
-        if not param.is_floating_point() or param.layout is not torch.strided:
+def _dense_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
+    """The parameters' gradients; a sparse one raises TypeError."""
+    gradients = [param.grad for param in params]
+    for gradient in gradients:
+        if gradient is not None and gradient.layout is not torch.strided:
             raise TypeError(
-                "parameters must be dense, real and floating-point, got "
-                f"{param.dtype} with layout {param.layout}; optimise the real view of a complex one"
+                f"gradients must be dense, got layout {gradient.layout}; for an embedding "
+                "set sparse=False or use torch.optim.SparseAdam"
             )
+    return gradients
+
+
+def _standing_clock(step: Tensor | None) -> Clock:
+    """The clock as it stands after a step."""
+    if step is None:
+        return Clock(float("nan"))
+    return Clock(step.double() if step.is_cuda else step.item())
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        allowed = ", ".join(f'"{each}"' for each in choices)
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")

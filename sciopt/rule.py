@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -46,12 +45,14 @@ class Scope(Enum):
 class Slot:
     """A tensor of state: its scope, the value it starts from, and its dtype or the parameter's.
 
-    With `initial=None` the state is None until the rule sets it at its first gradient.
+    With `initial=None` the state is None until the rule sets it at its first gradient. A
+    `published` slot is written by the application through `Composed.publish`, not by a rule.
     """
 
     scope: Scope
     initial: Real | None = 0.0
     dtype: torch.dtype | None = None
+    published: bool = False
 
     def allocate(self, param: Tensor, value: Real) -> Tensor:
         """A tensor filled with `value`, laid out for `param`."""
@@ -69,29 +70,31 @@ fused kernels want.
 """
 
 
-class ModelGradient:
-    """The gradients of all parameters in this step."""
+@dataclass
+class Clock:
+    """The count of gradients a parameter has met, and the corrections that follow from it.
 
-    def __init__(self, gradients: Sequence[Tensor]):
-        self._gradients = gradients
+    `step` is NaN where no rule declares the CLOCK; for a parameter on the host it is a number,
+    on an accelerator a tensor, because reading one would wait for the device.
+    """
 
-    @cached_property
-    def norm(self) -> Float[Tensor, ""]:
-        """Euclidean norm over the model in float64, computed once per step.
+    step: Real | Float[Tensor, ""]
+    corrections: dict[float, Real | Float[Tensor, ""]] = field(default_factory=dict)
 
-        Squares are taken of the gradient over its largest element, so that no gradient is so
-        large or small that its norm overflows or vanishes.
-        """
-        gradients = [gradient for gradient in self._gradients if gradient.numel()]
-        if not gradients:
-            return torch.zeros((), dtype=torch.float64)
-        device = gradients[0].device
-        largest = torch.stack([g.abs().amax().double().to(device) for g in gradients]).amax()
-        unit = torch.where(largest == 0, 1.0, largest)
-        norms = [
-            torch.linalg.vector_norm(g.double() / unit.to(g.device)).to(device) for g in gradients
-        ]
-        return largest * torch.linalg.vector_norm(torch.stack(norms))
+    def debias(self, beta: Real) -> Real | Float[Tensor, ""]:
+        """1 - beta^step, the sum of the weights that an average of decay `beta` has given."""
+        if beta not in self.corrections:
+            self.corrections[beta] = 1 - beta**self.step
+        return self.corrections[beta]
+
+
+@dataclass(frozen=True)
+class Model:
+    """All parameters that have a gradient in this step, with their state, in parallel lists."""
+
+    params: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    states: Sequence[State]
 
 
 @dataclass(frozen=True)
@@ -99,15 +102,15 @@ class Signals:
     """What a rule may read, and must not write, for one parameter in one step.
 
     `grad` is the gradient to be descended: negated if the optimizer maximises, with the weight
-    decay added if that is not decoupled. `step` counts this gradient too and is NaN where no rule
-    declares the CLOCK; for a parameter on the host it is a number, on an accelerator a tensor,
-    because reading one would wait for the device.
+    decay added if that is not decoupled; `loss_grad` is the gradient as it came. `survey` is what
+    the rate's own `survey` returned.
     """
 
     grad: Float[Tensor, "*shape"]
+    loss_grad: Float[Tensor, "*shape"]
     param: Float[Tensor, "*shape"]
-    step: Real | Float[Tensor, ""]
-    model: ModelGradient
+    clock: Clock
+    survey: Tensor | None = None
 
 
 State = dict[str, Any]
@@ -119,14 +122,19 @@ class Direction(ABC):
     """Where to step: a frozen dataclass of settings.
 
     With `after_rates` the direction is given the gradient already multiplied by the rates and
-    what it returns is stepped along as it is: RMSProp's momentum, LaProp.
+    what it returns is stepped along as it is: RMSProp's momentum, LaProp. `elementwise` says that
+    an element's direction depends on that element's gradients alone.
     """
 
+    elementwise: ClassVar[bool] = True
     after_rates: bool = field(default=False, kw_only=True, metadata={"key": None})
 
     def slots(self) -> Mapping[str, Slot]:
         """The state this direction keeps, by name."""
         return {}
+
+    def check(self, param: Tensor) -> None:  # noqa: B027
+        """Raise ValueError if this direction has no meaning for such a parameter."""
 
     @abstractmethod
     def direction(
@@ -141,17 +149,33 @@ class Direction(ABC):
 
 @dataclass(frozen=True)
 class Rate(ABC):
-    """A multiplier of the step from one signal at one scope: a frozen dataclass of settings."""
+    """A multiplier of the step from one signal at one scope: a frozen dataclass of settings.
+
+    `observe` remembers what the signal says, `rate` is a formula of what is remembered: so the
+    rates of the last step can be read at any time, whatever executed it.
+    """
 
     scope: ClassVar[Scope]
+
+    @property
+    def weights_loss(self) -> bool:
+        """Whether the rate multiplies the gradient, as if it weighted the loss, not the update."""
+        return False
 
     def slots(self) -> Mapping[str, Slot]:
         """The state this rate keeps, by name."""
         return {}
 
+    def survey(self, model: Model) -> Tensor | None:  # noqa: ARG002
+        """What the rate must know of all parameters, asked once per step before any `observe`."""
+        return None
+
+    def observe(self, signals: Signals, state: State) -> None:  # noqa: B027
+        """Update `state` in place from the signals of one parameter."""
+
     @abstractmethod
-    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:
-        """The multiplier, of the shape `scope.shape(param)`; updates `state` in place."""
+    def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:
+        """The multiplier from the state alone, of the shape `scope.shape(param)`."""
 
 
 Rule = Direction | Rate

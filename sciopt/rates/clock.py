@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciopt.rule import CLOCK, Rate, Real, Scope, Signals, Slot, State, check_range
+from sciopt.rule import CLOCK, Clock, Rate, Real, Scope, Slot, State, check_range
 
 
 @final
@@ -18,7 +18,7 @@ from sciopt.rule import CLOCK, Rate, Real, Scope, Signals, Slot, State, check_ra
 class InverseTimeDecay(Rate):
     """r = 1 / (1 + (step - 1) * lr_decay): the first step is whole."""
 
-    scope: ClassVar[Scope] = Scope.LAYER
+    scope: ClassVar[Scope] = Scope.MODEL
     lr_decay: Real = 0.0
 
     def __post_init__(self):
@@ -28,7 +28,7 @@ class InverseTimeDecay(Rate):
         """The clock."""
         return {"step": CLOCK}
 
-    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:  # noqa: ARG002
-        """One number for the tensor, whose own clock it is."""
-        slowdown = 1 + (signals.step - 1) * self.lr_decay
+    def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:  # noqa: ARG002
+        """One number, of the parameter's own clock."""
+        slowdown = 1 + (clock.step - 1) * self.lr_decay
         return 1 / torch.as_tensor(slowdown, dtype=torch.float64)

@@ -10,7 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciopt.rule import CLOCK, Rate, Real, Scope, Signals, Slot, State, check_range, torch_key
+from sciopt.rule import (
+    CLOCK,
+    Clock,
+    Rate,
+    Real,
+    Scope,
+    Signals,
+    Slot,
+    State,
+    check_range,
+    torch_key,
+)
 
 
 @final
@@ -33,10 +44,13 @@ class SumOfSquares(Rate):
         """The clock, which torch's checkpoints hold, and the sum."""
         return {"step": CLOCK, "sum": Slot(Scope.ELEMENT, self.initial_accumulator_value)}
 
-    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:
+    def observe(self, signals: Signals, state: State) -> None:
+        """Add the squares of this gradient."""
+        state["sum"].addcmul_(signals.grad, signals.grad)
+
+    def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:  # noqa: ARG002
         """One number per element."""
-        total = state["sum"].addcmul_(signals.grad, signals.grad)
-        return total.sqrt().add_(self.eps).reciprocal_()
+        return state["sum"].sqrt().add_(self.eps).reciprocal_()
 
 
 @final
@@ -62,12 +76,18 @@ class SquareAverage(Rate):
         slots = {"step": CLOCK, "square_avg": Slot(Scope.ELEMENT)}
         return slots | {"grad_avg": Slot(Scope.ELEMENT)} if self.centered else slots
 
-    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:
-        """One number per element."""
+    def observe(self, signals: Signals, state: State) -> None:
+        """Average the square of this gradient and, if centred, the gradient."""
         grad = signals.grad
-        square = state["square_avg"].mul_(self.alpha).addcmul_(grad, grad, value=1 - self.alpha)
+        state["square_avg"].mul_(self.alpha).addcmul_(grad, grad, value=1 - self.alpha)
         if self.centered:
-            mean = state["grad_avg"].lerp_(grad, 1 - self.alpha)
+            state["grad_avg"].lerp_(grad, 1 - self.alpha)
+
+    def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:  # noqa: ARG002
+        """One number per element."""
+        square = state["square_avg"]
+        if self.centered:
+            mean = state["grad_avg"]
             # Round-off can take the variance of a constant gradient below zero.
             square = square.addcmul(mean, mean, value=-1).clamp_min_(0)
         return square.sqrt().add_(self.eps).reciprocal_()
@@ -96,11 +116,15 @@ class SecondMoment(Rate):
         slots = {"step": CLOCK, "exp_avg_sq": Slot(Scope.ELEMENT)}
         return slots | {"max_exp_avg_sq": Slot(Scope.ELEMENT)} if self.amsgrad else slots
 
-    def rate(self, signals: Signals, state: State) -> Float[Tensor, "*rate"]:
-        """One number per element."""
+    def observe(self, signals: Signals, state: State) -> None:
+        """Average the square of this gradient, and keep the largest average if asked for."""
         grad = signals.grad
         square = state["exp_avg_sq"].mul_(self.beta).addcmul_(grad, grad, value=1 - self.beta)
         if self.amsgrad:
-            square = torch.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
-        correction = (1 - self.beta**signals.step) ** 0.5
+            state["max_exp_avg_sq"].copy_(torch.maximum(state["max_exp_avg_sq"], square))
+
+    def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:
+        """One number per element."""
+        square = state["max_exp_avg_sq" if self.amsgrad else "exp_avg_sq"]
+        correction = clock.debias(self.beta) ** 0.5
         return (square.sqrt() / correction).add_(self.eps).reciprocal_()

@@ -16,13 +16,13 @@ from torch_pairs import difference, gradients, new_params, run
 import sciopt
 from sciopt.directions import ExponentialAverage, Gradient, Momentum
 from sciopt.rates import (
-    InverseModelNorm,
+    InverseNorm,
     InverseTimeDecay,
     SecondMoment,
     SquareAverage,
     SumOfSquares,
 )
-from sciopt.rule import ModelGradient
+from sciopt.rule import Clock, Model
 
 Make = Callable[..., sciopt.Composed]
 
@@ -41,7 +41,7 @@ COMPOSITIONS: dict[str, Make] = {
     "Adam, normalised and slowing": lambda params, **k: sciopt.Composed(
         params,
         ExponentialAverage(),
-        [InverseTimeDecay(0.1), SecondMoment(), InverseModelNorm()],
+        [InverseTimeDecay(0.1), SecondMoment(), InverseNorm()],
         **k,
     ),
 }
@@ -200,14 +200,15 @@ def test_step_leaves_gradients_unchanged(make: Make, engine: str, keywords: dict
 
 @pytest.mark.parametrize(
     "rate",
-    [SumOfSquares(), SquareAverage(), SecondMoment(), InverseModelNorm(), InverseTimeDecay()],
+    [SumOfSquares(), SquareAverage(), SecondMoment(), InverseNorm(), InverseTimeDecay()],
 )
 def test_a_rate_has_the_shape_of_its_scope(rate: sciopt.Rate) -> None:
     for param in new_params():
         grad = torch.ones_like(param)
-        signals = sciopt.Signals(grad, param, 1.0, ModelGradient([grad]))
         state = {name: slot.allocate(param, 0.0) for name, slot in rate.slots().items()}
-        assert rate.rate(signals, state).shape == rate.scope.shape(param)
+        survey = rate.survey(Model([param], [grad], [state]))
+        rate.observe(sciopt.Signals(grad, grad, param, Clock(1), survey), state)
+        assert rate.rate(state, Clock(1)).shape == rate.scope.shape(param)
 
 
 def test_scopes_hold_one_number_per_element_row_tensor_and_model() -> None:
@@ -218,7 +219,7 @@ def test_scopes_hold_one_number_per_element_row_tensor_and_model() -> None:
 
 
 def test_rates_commute() -> None:
-    rates = [SecondMoment(), InverseTimeDecay(0.3), InverseModelNorm()]
+    rates = [SecondMoment(), InverseTimeDecay(0.3), InverseNorm()]
     paths = []
     for order in (rates, rates[::-1]):
         params = new_params()
@@ -232,7 +233,7 @@ def test_splitting_parameters_into_groups_changes_nothing() -> None:
     for split in (1, 3):
         params = new_params()
         parts = [{"params": params[index::split]} for index in range(split)]
-        optimizer = sciopt.Composed(parts, Gradient(), [InverseModelNorm(), SecondMoment()])
+        optimizer = sciopt.Composed(parts, Gradient(), [InverseNorm(), SecondMoment()])
         run(optimizer, params, gradients(params, 20))
         paths.append(params)
     assert difference(paths[0], paths[1], new_params()) <= 1e-13

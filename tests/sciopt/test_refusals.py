@@ -11,7 +11,7 @@ from torch_pairs import new_params
 import sciopt
 from sciopt.directions import Gradient
 from sciopt.rates import SecondMoment, SquareAverage
-from sciopt.rule import CLOCK
+from sciopt.rule import CLOCK, Clock
 
 Make = Callable[[list[Tensor]], sciopt.Composed]
 
@@ -24,7 +24,7 @@ class Twice(sciopt.Rate):
     def slots(self) -> dict[str, sciopt.Slot]:
         return {"step": CLOCK, "square_avg": sciopt.Slot(sciopt.Scope.NEURON)}
 
-    def rate(self, signals: sciopt.Signals, state: dict[str, Any]) -> Tensor:
+    def rate(self, state: dict[str, Any], clock: Clock) -> Tensor:
         raise NotImplementedError
 
 
@@ -51,7 +51,7 @@ class Twice(sciopt.Rate):
             lambda p: sciopt.AdaGrad(p, initial_accumulator_value=-1),
         ),
         ("empty parameter list", lambda _: sciopt.Adam([])),
-        ('engine must be "auto"', lambda p: sciopt.Adam(p, engine="quick")),
+        ('engine must be one of "auto"', lambda p: sciopt.Adam(p, engine="quick")),
         ("no fused kernel", lambda p: sciopt.RMSProp(p, engine="fused")),
         ("no fused kernel", lambda p: sciopt.SGD(p, momentum=0.9, dampening=0.5, engine="fused")),
         (

@@ -1,0 +1,41 @@
+"""Gradients that hold a NaN or an infinity: found on the device, or told by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sciopt.engine.plan import Group
+
+
+def found_nonfinite(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """1 on the first gradient's device if any element of any gradient is not finite, else 0.
+
+    No device is waited for. float32, as torch's fused kernels want it.
+    """
+    device = gradients[0].device
+    largest = [gradient.abs().amax().to(device) for gradient in gradients if gradient.numel()]
+    if not largest:
+        return torch.zeros((), device=device)
+    return (~torch.stack([each.float() for each in largest]).isfinite().all()).float()
+
+
+def raise_if_nonfinite(
+    groups: Sequence[Group], gradients: Sequence[Sequence[Tensor | None]], step: int
+) -> None:
+    """Raise FloatingPointError that names step and parameter. Waits for the device."""
+    for place, (group, of_group) in enumerate(zip(groups, gradients, strict=True)):
+        for index, gradient in enumerate(of_group):
+            if gradient is None or gradient.isfinite().all():
+                continue
+            names = group.get("param_names")
+            name = f"parameter {index} of group {place}" if names is None else names[index]
+            bad = int((~gradient.isfinite()).sum())
+            raise FloatingPointError(
+                f"step {step}: the gradient of {name}, shape {tuple(gradient.shape)}, has {bad} of "
+                f"{gradient.numel()} elements that are NaN or infinite; nothing was changed. Lower "
+                'lr or clip the gradient, or use on_nonfinite="skip" to leave such steps out'
+            )

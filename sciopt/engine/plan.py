@@ -1,0 +1,83 @@
+"""A parameter group made ready for its steps, and its part of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sciopt.projection import Box, Simplex
+from sciopt.rule import Clock, Direction, Rate, Rule, State
+
+if TYPE_CHECKING:
+    from sciopt.engine.fused import FusedKernel
+    from sciopt.engine.packed import Packed
+
+Group = Mapping[str, Any]
+Projection = Simplex | Box
+NOT_ASKED_FOR = "not asked for"
+Layout = tuple[torch.Size, tuple[int, ...]]
+
+
+@dataclass
+class Plan:
+    """One parameter group made ready: rules with its settings, its parameters and their state.
+
+    `settings` are the values the rules were read from; the plan is good while they, the
+    parameters and their dicts of state stay. `weights` are the rates that multiply the gradient,
+    `rates` those that multiply the update. `fused` is torch's kernel, or why there is none;
+    `insists` says that a step without it is an error. `programs` are the compiled engine's own.
+    """
+
+    settings: list[Any]
+    direction: Direction
+    weights: Sequence[Rate]
+    rates: Sequence[Rate]
+    params: list[Tensor]
+    states: list[State]
+    projection: Projection | None
+    insists: bool = False
+    fused: FusedKernel | str = NOT_ASKED_FOR
+    programs: dict[Hashable, Callable[..., Any]] | None = None
+    packed: Packed | None = None
+    dtypes: list[torch.dtype] = field(init=False)
+    names: frozenset[str] = field(init=False)
+    """The state that the rules keep."""
+    published: tuple[str, ...] = field(init=False)
+    """What the application must have published before a step."""
+
+    def __post_init__(self) -> None:
+        slots = {name: slot for rule in self.rules for name, slot in rule.slots().items()}
+        self.dtypes = [param.dtype for param in self.params]
+        self.names = frozenset(slots)
+        self.published = tuple(name for name, slot in slots.items() if slot.published)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """Direction and all rates."""
+        return [self.direction, *self.weights, *self.rates]
+
+
+@dataclass
+class Work:
+    """One group's part of a step: the parameters that have a gradient, and their clocks to advance.
+
+    `skip` is 1 on the device, a float32 without axes, if the step is to change nothing.
+    """
+
+    plan: Plan
+    group: Group
+    params: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    states: Sequence[State]
+    steps: Sequence[Tensor]
+    skip: Tensor | None = None
+    clocks: list[Clock] = field(default_factory=list)
+
+
+def layouts(tensors: Sequence[Tensor]) -> list[Layout]:
+    """Shape and strides of each tensor."""
+    return [(tensor.shape, tensor.stride()) for tensor in tensors]

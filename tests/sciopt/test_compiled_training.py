@@ -1,0 +1,53 @@
+"""Forward and backward passes compiled by torch, the step outside: the optimizer does not care."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_twins import Make, Twin, engines, new_inputs, new_network, positions, same_path, twins
+
+Engine = dict[str, Any]
+
+pytestmark = [
+    pytest.mark.skipif(
+        not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="torch.compile needs C++"
+    ),
+    # torch's compiler warns of torch's own modules when it is imported.
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled_loss() -> Any:
+    """One compilation for all: the parameters are arguments, so that each test may own them."""
+
+    def loss(weights: list[Tensor], inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(inputs @ weights[0].T + weights[1])
+        return (torch.tanh(hidden @ weights[2].T + weights[3]) - 0.5).square().sum()
+
+    return torch.compile(loss)
+
+
+@engines
+@twins
+def test_a_compiled_closure_is_stepped_as_torchs(
+    twin: Twin, engine: Engine, compiled_loss: Any
+) -> None:
+    def treat(make: Make) -> list[Tensor]:
+        network, path = new_network(), []
+        optimizer = make(network.parameters())
+
+        def closure() -> Any:
+            optimizer.zero_grad()
+            loss = compiled_loss(list(network.parameters()), new_inputs(8, 3))
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            assert optimizer.step(closure) is not None
+            path.append(positions(network.parameters()))
+        return path
+
+    same_path(twin, engine, treat)
