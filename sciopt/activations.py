@@ -40,7 +40,7 @@ def output_and_slope(
     module works in place.
     """
     with torch.enable_grad():
-        leaf = before.detach().clone().requires_grad_()
+        leaf = before.detach().requires_grad_()
         after = module.forward(leaf.clone())
         (slope,) = torch.autograd.grad(after.sum(), leaf)
     return after.detach(), slope.abs()

@@ -72,20 +72,24 @@ fused kernels want.
 
 @dataclass
 class Clock:
-    """The count of gradients a parameter has met, and the corrections that follow from it.
+    """The count of gradients a parameter has met, and the factors that follow from it.
 
     `step` is NaN where no rule declares the CLOCK; for a parameter on the host it is a number,
     on an accelerator a tensor, because reading one would wait for the device.
     """
 
     step: Real | Float[Tensor, ""]
-    corrections: dict[float, Real | Float[Tensor, ""]] = field(default_factory=dict)
+    factors: dict[tuple[Real, Real], Real | Float[Tensor, ""]] = field(default_factory=dict)
 
-    def debias(self, beta: Real) -> Real | Float[Tensor, ""]:
-        """1 - beta^step, the sum of the weights that an average of decay `beta` has given."""
-        if beta not in self.corrections:
-            self.corrections[beta] = 1 - beta**self.step
-        return self.corrections[beta]
+    def debias(self, beta: Real, power: Real = 1) -> Real | Float[Tensor, ""]:
+        """(1 - beta^step)^-power, which takes the bias from an average of decay `beta`.
+
+        1 - beta^step is the sum of the weights that the average has given. A factor, because
+        divisions take longest of all that is done to an element.
+        """
+        if (beta, power) not in self.factors:
+            self.factors[beta, power] = (1 - beta**self.step) ** -power
+        return self.factors[beta, power]
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,12 @@ class Rate(ABC):
 
 
 Rule = Direction | Rate
+
+
+def whole(value: Tensor) -> Tensor:
+    """The value, gathered if its parts lie in several processes (torch's DTensor)."""
+    gather = getattr(value, "full_tensor", None)
+    return value if gather is None else gather()
 
 
 def torch_key(name: str, index: int) -> dict[str, tuple[str, int]]:

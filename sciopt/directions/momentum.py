@@ -94,4 +94,4 @@ class ExponentialAverage(Direction):
     ) -> Float[Tensor, "*shape"]:
         """The average free of its bias towards zero."""
         average = state["exp_avg"].lerp_(vector, 1 - self.beta)
-        return average / signals.clock.debias(self.beta)
+        return average * signals.clock.debias(self.beta)

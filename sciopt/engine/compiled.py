@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciopt.engine.plan import Programs, layouts
 from sciopt.engine.update import Part, move, observe_coarse, step_one
-from sciopt.rule import Clock, Scope, State
+from sciopt.rule import Clock, Real, Scope, State
 
 Program = Callable[..., Any]
 
 # Whatever optimizer asks for them, programs of one signature are compiled once in a process.
-_PROGRAMS: dict[Hashable, Program] = {}
+_PROGRAMS: dict[Hashable, Programs] = {}
 
 # One call for several parameters saves overhead, and a cache still holds their gradients.
 _BUCKET = 8
@@ -52,21 +53,25 @@ def require_compiler(device: str) -> None:
 
 def compiled_step(parts: Sequence[Part]) -> None:
     """One step of a group, by programs that are compiled when first needed."""
-    ready: list[Part] = []
-    for part in parts:
-        # State that a rule has yet to begin cannot be traced.
-        if any(value is None for value in part.state.values()):
-            step_one(part)
-        elif part.param.numel():
-            ready.append(part)
+    ready = [part for part in parts if part.param.numel()]
+    if ready and ready[0].plan.begins:
+        ready = [part for part in ready if not _stepped_as_it_reads(part)]
     if not ready:
         return
-    programs = ready[0].plan.programs
-    assert programs is not None
-    betas = programs.get("betas") or programs.setdefault("betas", _betas(ready[0]))
-    ticks = _ticker(betas, "step" in ready[0].plan.names)
+    plan = ready[0].plan
+    if plan.factors is None:
+        plan.factors = _factors(ready[0])
+    ticks = _ticker(plan.factors, "step" in plan.names, ready[0].param.device)
     for start in range(0, len(ready), _BUCKET):
-        _Bucket(ready[start : start + _BUCKET], betas, ticks).step()
+        _Bucket(ready[start : start + _BUCKET], ticks).step()
+
+
+def _stepped_as_it_reads(part: Part) -> bool:
+    """Whether the part has state that a rule has yet to begin, which cannot be traced."""
+    begins = any(value is None for value in part.state.values())
+    if begins:
+        step_one(part)
+    return begins
 
 
 class _Bucket:
@@ -76,30 +81,40 @@ class _Bucket:
     each parameter, itself, its gradient, its state in the order of `names`, and its clock.
     """
 
-    def __init__(self, parts: Sequence[Part], betas: Sequence[float], ticks: Callable[..., Any]):
+    def __init__(self, parts: Sequence[Part], ticks: Callable[[Clock], list[Tensor]]):
         first = parts[0]
-        self.parts, self.plan, self.betas = parts, first.plan, betas
+        self.parts, self.plan = parts, first.plan
         self.names = sorted(first.plan.names - {"step"})
-        settings = first.settings
-        maybe = (settings.decay, first.skip, *first.surveys)
-        self.common = [_tensor(each) for each in (settings.lr, *maybe) if each is not None]
+        maybe = (first.settings.decay, first.skip, *first.surveys)
+        common = (first.settings.lr, *maybe)
         self.absent = tuple(each is None for each in maybe)
-        self.inputs = list(self.common)
-        for part in parts:
-            param, grad = part.param, part.loss_grad
+        device = first.param.device
+        self.inputs = [_tensor(each, device) for each in common if each is not None]
+        self.lasting: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        for _, _, param, grad, state, clock, _, _ in parts:
             if grad.stride() != param.stride():
                 grad = torch.empty_like(param).copy_(grad)
-            self.inputs += [param, grad, *(part.state[name] for name in self.names)]
-            self.inputs += ticks(part.clock)
+            kept = [*map(state.__getitem__, self.names)]
+            self.lasting += (param, *kept)
+            self.gradients.append(grad)
+            self.inputs += (param, grad, *kept, *ticks(clock))
 
     def step(self) -> None:
         """Run the programs, compiled on the first occasion."""
-        programs = self.plan.programs
-        assert programs is not None
-        key = (tuple(map(id, (part.param for part in self.parts))), self.absent, self._flags())
-        if key not in programs:
-            programs[key] = self._compiled()
-        coarse, rest = programs[key]
+        known = self.plan.programs
+        assert known is not None
+        params = [part.param for part in self.parts]
+        key = (tuple(map(id, params)), self.absent, self._flags())
+        fingerprint = (
+            list(map(Tensor.data_ptr, self.lasting)),
+            layouts([*params, *self.gradients]),
+        )
+        before, programs = known.get(key, (None, None))
+        if programs is None or before != fingerprint:
+            programs = self._compiled()
+            known[key] = fingerprint, programs
+        coarse, rest = programs
         products = [] if coarse is None else coarse(*self.inputs)
         rest(*self.inputs, *products)
 
@@ -107,16 +122,16 @@ class _Bucket:
         settings = self.parts[0].settings
         return settings.decoupled, settings.maximize
 
-    def _compiled(self) -> tuple[Program | None, Program]:
+    def _compiled(self) -> Programs:
         """The programs of this signature."""
         rules = (self.plan.direction, *self.plan.weights, None, *self.plan.rates)
-        layouts = tuple((each.shape, each.stride(), each.dtype, each.device) for each in self.inputs)
-        signature = (rules, self.plan.projection, self.betas, self.absent, self._flags(), layouts)
+        kinds = tuple((each.shape, each.stride(), each.dtype, each.device) for each in self.inputs)
+        signature = (rules, self.plan.projection, self.absent, self._flags(), kinds)
         if signature not in _PROGRAMS:
             example = [_alike(each) for each in self.inputs]
             coarse, products = None, []
             if any(rate.scope is not Scope.ELEMENT for rate in self.plan.rates):
-                coarse = _compile(lambda *flat: self._observe(flat), example)
+                coarse = _compile(lambda *flat: self._observe(flat), example, sums=True)
                 products = coarse(*example)
             rest = _compile(lambda *flat: self._move(flat), [*example, *map(_alike, products)])
             _PROGRAMS[signature] = coarse, rest
@@ -143,34 +158,39 @@ class _Bucket:
             param, grad = next(rest), next(rest)
             state: State = {name: next(rest) for name in self.names}
             step = next(rest) if "step" in self.plan.names else float("nan")
-            clock = Clock(step, {beta: next(rest) for beta in self.betas})
+            clock = Clock(step, {key: next(rest) for key in self.plan.factors or ()})
             traced.append(Part(self.plan, settings, param, grad, state, clock, surveys, skip))
         return traced
 
 
-def _betas(part: Part) -> tuple[float, ...]:
-    """The decays whose bias the rules correct, found by a step of copies."""
+def _factors(part: Part) -> tuple[tuple[Real, Real], ...]:
+    """The factors that the rules ask a clock for, found by a step of copies."""
     copies = {name: value.clone() for name, value in part.state.items()}
     clock = Clock(part.clock.step)
     step_one(part._replace(param=part.param.clone(), state=copies, clock=clock))
-    return tuple(clock.corrections)
+    return tuple(clock.factors)
 
 
-def _ticker(betas: Sequence[float], counts: bool) -> Callable[[Clock], list[Tensor]]:
+def _ticker(
+    factors: Sequence[tuple[Real, Real]], counts: bool, device: torch.device
+) -> Callable[[Clock], list[Tensor]]:
     """A function from clocks to inputs, which makes those of equal clocks once."""
     made: dict[int, list[Tensor]] = {}
 
     def ticks(clock: Clock) -> list[Tensor]:
         if id(clock) not in made:
-            numbers = [clock.step, *map(clock.debias, betas)] if counts else []
-            made[id(clock)] = [_tensor(number) for number in numbers]
+            numbers = [clock.step, *(clock.debias(*key) for key in factors)] if counts else []
+            made[id(clock)] = [_tensor(number, device) for number in numbers]
         return made[id(clock)]
 
     return ticks
 
 
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+def _tensor(value: Any, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    # Filled on the device: a copy from the host would wait for it.
+    return torch.full((), value, dtype=torch.float64, device=device)
 
 
 def _alike(tensor: Tensor) -> Tensor:
@@ -181,9 +201,15 @@ def _alike(tensor: Tensor) -> Tensor:
     ).copy_(tensor)
 
 
-def _compile(function: Program, example: list[Tensor]) -> Program:
+def _compile(function: Program, example: list[Tensor], *, sums: bool = False) -> Program:
+    """The function for inputs like these, which it must meet with: nothing looks again."""
     from torch._inductor import compile as compiled
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    # The layouts are known from the fingerprint; looking again takes as long as the rest of a call.
+    options: dict[str, Any] = {"size_asserts": False}
+    if sums and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        # Rows are seldom multiples of 16, and their rest costs more than wide registers save.
+        options["cpp.simdlen"] = 256
     graph = make_fx(function)(*map(_alike, example))
-    return compiled(graph, example)  # pyright: ignore[reportReturnType]
+    return compiled(graph, [*example], options=options)  # pyright: ignore[reportReturnType]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from sciopt.directions import ExponentialAverage, Gradient, Momentum
-from sciopt.engine.plan import Group, Plan, Work, layouts
+from sciopt.engine.plan import Group, Layout, Plan, Work, layouts
 from sciopt.rates import InverseTimeDecay, SecondMoment, SumOfSquares
 from sciopt.rule import Direction, Rate
 
@@ -86,43 +87,69 @@ def fused_step(work: Work) -> bool:
     assert isinstance(kernel, FusedKernel)
     if not params:
         return True
-    expected = layouts(params)
-    # Double backward leaves strides of its own, even where a row is all there is.
-    if layouts(gradients) != expected:
-        gradients = [
-            torch.empty_like(param).copy_(gradient)
-            for param, gradient in zip(params, gradients, strict=True)
-        ]
     # Looked up at every step: a user may have put other tensors there.
     state = [[each[name] for each in states] if kept else [] for name, kept in kernel.state]
-    for (name, kept), tensors in zip(kernel.state, state, strict=True):
-        if kept and name != "step" and layouts(tensors) != expected:
-            if work.plan.insists:
-                raise ValueError(
-                    "a parameter's memory was laid out anew since the fused engine took it; "
-                    'make the optimizer after .to(memory_format=...), or use engine="auto"'
-                )
-            return False
-    lr = work.group["lr"]
+    if not work.alike:
+        expected = layouts(params)
+        for (name, kept), tensors in zip(kernel.state, state, strict=True):
+            if kept and name != "step" and layouts(tensors) != expected:
+                return _refused(work)
+        gradients = _laid_alike(gradients, params, expected)
+    group, skip = work.group, work.skip
+    lr = group["lr"]
     if isinstance(lr, Tensor):
         lr = lr.to(params[0].device, non_blocking=True)
-    if work.steps:
-        torch._foreach_add_(work.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+    advance(work.steps, skip)
     kernel.call(
         params,
         gradients,
         *state,
         lr=lr,
-        weight_decay=work.group["weight_decay"],
-        maximize=work.group["maximize"],
-        found_inf=work.skip,
+        weight_decay=group["weight_decay"],
+        maximize=group["maximize"],
+        found_inf=skip,
         **kernel.settings,
     )
-    if work.steps and work.skip is not None:
-        torch._foreach_sub_(work.steps, work.skip)  # pyright: ignore[reportPrivateImportUsage]
-    # The kernels do not tell autograd what they wrote to.
-    increment_version(params)
+    if not work.alike:
+        # The kernels do not tell autograd what they wrote to.
+        increment_version(params)
     return True
+
+
+def _laid_alike(
+    gradients: Sequence[Tensor], params: Sequence[Tensor], expected: list[Layout]
+) -> Sequence[Tensor]:
+    """The gradients in the parameters' layouts: double backward leaves strides of its own."""
+    if layouts(gradients) == expected:
+        return gradients
+    each = zip(params, gradients, strict=True)
+    return [torch.empty_like(param).copy_(gradient) for param, gradient in each]
+
+
+def _refused(work: Work) -> bool:
+    if work.plan.insists:
+        raise ValueError(
+            "a parameter's memory was laid out anew since the fused engine took it; "
+            'make the optimizer after .to(memory_format=...), or use engine="auto"'
+        )
+    return False
+
+
+def advance(steps: Sequence[Tensor], skip: Tensor | None) -> None:
+    """Add one to every clock, or nothing where the step is to be skipped."""
+    if skip is not None:
+        for step in steps:
+            step.add_(1 - skip)
+    elif len(steps) == 1:
+        # A number would first be made a tensor, which takes longer than adding it.
+        steps[0].add_(_one(steps[0].device))
+    elif steps:
+        torch._foreach_add_([*steps], 1)  # pyright: ignore[reportPrivateImportUsage]
+
+
+@lru_cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones((), device=device)
 
 
 def _kernel(direction: Direction, rates: Sequence[Rate], *, decoupled: bool) -> Kernel | None:

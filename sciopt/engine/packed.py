@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -21,20 +22,19 @@ from sciopt.rule import Direction, Scope, Slot, State
 class Packed:
     """The buffers of a group, and the plan in which they are its only parameter.
 
-    `views` are what each of the parameters holds of the buffers: data, gradient, and state in the
-    order of `names`. `steps` holds all clocks, of which the plan's is the first; `together` says
-    that all show the same.
+    `pointers`, `gradient_views` and `state_views` are what each of the parameters holds of the
+    buffers. `steps` are all clocks, of which the plan's is the first; `together` says that all
+    show the same, `begun` that no rule has yet to begin its state.
     """
 
     plan: Plan
-    flat: Tensor
     gradient: Tensor
     steps: Tensor | None
     together: bool
-    names: list[str]
     pointers: list[int]
     gradient_views: list[Tensor]
     state_views: list[Tensor | None]
+    begun: bool = False
 
     @classmethod
     def of(cls, plan: Plan, group: Group) -> Packed:
@@ -59,58 +59,62 @@ class Packed:
             for state, step in zip(states, steps.unbind(), strict=True):
                 state["step"] = step
             whole["step"] = states[0]["step"]
-        one = Plan(
-            [], plan.direction, plan.weights, plan.rates, [flat], [whole], plan.projection
-        )
+        one = Plan([], plan.direction, plan.weights, plan.rates, [flat], [whole], plan.projection)
         if plan.programs is not None:
             one.programs = {}
         elif plan.fused != NOT_ASKED_FOR:
             one.fused = fused_kernel(one, group)
         gradient = torch.zeros_like(flat)
-        names = sorted(slots)
         return cls(
             one,
-            flat,
             gradient,
             steps,
             together=steps is None or bool((steps == steps[0]).all()),
-            names=names,
             pointers=[param.data_ptr() for param in params],
             gradient_views=_cut(gradient, params),
-            state_views=[state[name] for state in states for name in names],
+            state_views=list(_values(states)),
         )
 
     def holds(self, plan: Plan) -> bool:
         """Whether the parameters and their state still are views of the buffers."""
-        kept = [state[name] for state in plan.states for name in self.names]
-        return [param.data_ptr() for param in plan.params] == self.pointers and all(
-            map(is_, kept, self.state_views)
+        return list(map(Tensor.data_ptr, plan.params)) == self.pointers and all(
+            map(is_, _values(plan.states), self.state_views)
         )
 
     def work(self, group: Group, gradients: Sequence[Tensor], skip: Tensor | None) -> Work:
         """A step of the buffer along these gradients, one for each parameter."""
-        torch._foreach_copy_(self.gradient_views, gradients)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(self.gradient_views, [*gradients])  # pyright: ignore[reportPrivateImportUsage]
         steps = [] if self.steps is None else [self.steps]
-        return Work(self.plan, group, [self.flat], [self.gradient], self.plan.states, steps, skip)
+        plan = self.plan
+        return Work(plan, group, plan.params, [self.gradient], plan.states, steps, skip, alike=True)
 
     def finish(self, plan: Plan) -> None:
         """After a step: tell autograd, and share state that a rule has begun in it."""
         # Autograd knows the parameters, not the buffer.
         increment_version(plan.params)
-        if all(view is not None for view in self.state_views):
+        if self.begun:
             return
         (whole,) = self.plan.states
-        for place, name in enumerate(self.names):
-            if self.state_views[place] is None and whole[name] is not None:
+        for name, value in [*plan.states[0].items()]:
+            if value is None and whole[name] is not None:
                 _share(whole[name], name, plan.params, plan.states)
-        self.state_views = [state[name] for state in plan.states for name in self.names]
+        self.state_views = list(_values(plan.states))
+        self.begun = all(view is not None for view in self.state_views)
+
+
+def _values(states: Sequence[State]) -> Iterator[Tensor | None]:
+    """All state of all parameters in a fixed order."""
+    return chain.from_iterable(map(dict.values, states))
 
 
 def _check(plan: Plan) -> None:
     """Raise ValueError if the group cannot be stepped as one parameter."""
     for rule in plan.rules:
-        apart = rule.elementwise if isinstance(rule, Direction) else None
-        if apart is False or (apart is None and rule.scope not in (Scope.ELEMENT, Scope.MODEL)):
+        if isinstance(rule, Direction):
+            packable = rule.elementwise
+        else:
+            packable = rule.scope in (Scope.ELEMENT, Scope.MODEL)
+        if not packable:
             raise ValueError(
                 "flat=True packs a group into one vector, which has no layers and neurons: "
                 f"{type(rule).__name__} needs them; use flat=False"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sciopt.projection import Box, Simplex
-from sciopt.rule import Clock, Direction, Rate, Rule, State
+from sciopt.rule import Clock, Direction, Rate, Real, Rule, State
 
 if TYPE_CHECKING:
     from sciopt.engine.fused import FusedKernel
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 Group = Mapping[str, Any]
 Projection = Simplex | Box
-NOT_ASKED_FOR = "not asked for"
 Layout = tuple[torch.Size, tuple[int, ...]]
+Programs = tuple[Callable[..., Any] | None, Callable[..., Any]]
+"""Compiled: the rates coarser than an element, if there are any, and the rest of the step."""
+Fingerprint = tuple[list[int], list[Layout]]
+"""Where parameters and state lie, and layouts of parameters and gradients: programs rely on them."""
+NOT_ASKED_FOR = "not asked for"
 
 
 @dataclass
@@ -29,7 +33,8 @@ class Plan:
     `settings` are the values the rules were read from; the plan is good while they, the
     parameters and their dicts of state stay. `weights` are the rates that multiply the gradient,
     `rates` those that multiply the update. `fused` is torch's kernel, or why there is none;
-    `insists` says that a step without it is an error. `programs` are the compiled engine's own.
+    `insists` says that a step without it is an error. `programs` and `factors` are the compiled
+    engine's own.
     """
 
     settings: list[Any]
@@ -41,11 +46,14 @@ class Plan:
     projection: Projection | None
     insists: bool = False
     fused: FusedKernel | str = NOT_ASKED_FOR
-    programs: dict[Hashable, Callable[..., Any]] | None = None
+    programs: dict[Hashable, tuple[Fingerprint, Programs]] | None = None
+    factors: tuple[tuple[Real, Real], ...] | None = None
     packed: Packed | None = None
     dtypes: list[torch.dtype] = field(init=False)
     names: frozenset[str] = field(init=False)
     """The state that the rules keep."""
+    begins: bool = field(init=False)
+    """Whether a rule begins some state at its first gradient."""
     published: tuple[str, ...] = field(init=False)
     """What the application must have published before a step."""
 
@@ -53,7 +61,12 @@ class Plan:
         slots = {name: slot for rule in self.rules for name, slot in rule.slots().items()}
         self.dtypes = [param.dtype for param in self.params]
         self.names = frozenset(slots)
+        self.begins = any(slot.initial is None for slot in slots.values())
         self.published = tuple(name for name, slot in slots.items() if slot.published)
+
+    def stands(self) -> bool:
+        """Whether the parameters still have the precision that the state was made for."""
+        return self.dtypes == [param.dtype for param in self.params]
 
     @property
     def rules(self) -> list[Rule]:
@@ -65,7 +78,8 @@ class Plan:
 class Work:
     """One group's part of a step: the parameters that have a gradient, and their clocks to advance.
 
-    `skip` is 1 on the device, a float32 without axes, if the step is to change nothing.
+    `skip` is 1 on the device, a float32 without axes, if the step is to change nothing. `alike`
+    says that parameters, gradients and state are a packed group's own, which lie alike in memory.
     """
 
     plan: Plan
@@ -75,6 +89,7 @@ class Work:
     states: Sequence[State]
     steps: Sequence[Tensor]
     skip: Tensor | None = None
+    alike: bool = False
     clocks: list[Clock] = field(default_factory=list)
 
 

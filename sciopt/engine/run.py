@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sciopt.engine.compiled import compiled_step
-from sciopt.engine.fused import fused_step
+from sciopt.engine.fused import advance, fused_step
 from sciopt.engine.plan import Work
-from sciopt.engine.update import Part, Settings, step_one, surveyed
-from sciopt.rule import Clock, Model
+from sciopt.engine.update import Part, Settings, step_one
+from sciopt.rule import Clock, Model, Rate
 
 
 def run(works: Sequence[Work]) -> None:
@@ -20,44 +20,43 @@ def run(works: Sequence[Work]) -> None:
     if not others:
         return
     for work in others:
-        by_step: dict[float, Clock] = {}
-        work.clocks = [_clock(state.get("step"), by_step) for state in work.states]
-        for step in work.steps:
-            step += 1 if work.skip is None else 1 - work.skip
-    parts = [_parts(work) for work in others]
-    surveys = _surveys([part for of_work in parts for part in of_work])
-    for work, of_work in zip(others, parts, strict=True):
+        work.clocks = _clocks(work)
+        advance(work.steps, work.skip)
+    surveys = _surveys(others)
+    for work in others:
+        parts = _parts(work, surveys)
         if work.plan.programs is None:
-            for part in of_work:
-                step_one(part._replace(surveys=surveys))
+            for part in parts:
+                step_one(part)
         else:
-            compiled_step([part._replace(surveys=surveys) for part in of_work])
+            compiled_step(parts)
 
 
-def _clock(step: Tensor | None, by_step: dict[float, Clock]) -> Clock:
-    """The clock after this step; on the host a number, and one clock for all that show the same."""
-    if step is None:
-        return by_step.setdefault(math.nan, Clock(math.nan))
-    if step.is_cuda:
+def _clocks(work: Work) -> list[Clock]:
+    """The clocks after this step; on the host numbers, and one clock for all that show the same."""
+    if "step" not in work.plan.names:
+        return [Clock(math.nan)] * len(work.states)
+    steps: list[Tensor] = [state["step"] for state in work.states]
+    if steps and steps[0].is_cuda:
         # float32 cannot tell 1 - 0.999^step from its neighbours well enough.
-        return Clock((step + 1).double())
-    value = step.item() + 1
-    return by_step.setdefault(value, Clock(value))
+        return [Clock((step + 1).double()) for step in steps]
+    values = [step.item() + 1 for step in steps]
+    by_value = {value: Clock(value) for value in set(values)}
+    return [by_value[value] for value in values]
 
 
-def _parts(work: Work) -> list[Part]:
-    settings = Settings.of(work.group)
+def _parts(work: Work, surveys: Sequence[Tensor | None]) -> list[Part]:
+    plan, settings, skip = work.plan, Settings.of(work.group), work.skip
     each = zip(work.params, work.gradients, work.states, work.clocks, strict=True)
-    return [Part(work.plan, settings, *of_param, skip=work.skip) for of_param in each]
+    return [Part(plan, settings, *of_param, surveys, skip) for of_param in each]
 
 
-def _surveys(parts: Sequence[Part]) -> list[Tensor | None]:
+def _surveys(works: Sequence[Work]) -> list[Tensor | None]:
     """What each rate learns of all parameters; the first group's rates ask, for all groups."""
+    rates = works[0].plan.rates
+    asking = [type(rate).survey is not Rate.survey for rate in rates]
+    parts = [part for work in works for part in _parts(work, [])] if any(asking) else []
     if not parts:
-        return []
-    rates = parts[0].plan.rates
-    asking = surveyed(rates)
-    if not any(asking):
         return []
     model = Model(
         [part.param for part in parts],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sciopt.engine.plan import Group, Plan
-from sciopt.rule import Clock, Rate, Real, Rule, Scope, Signals, State
+from sciopt.rule import Clock, Real, Rule, Scope, Signals, State
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ class Part(NamedTuple):
 
 def step_one(part: Part) -> None:
     """Change one parameter and its state in place."""
-    if part.skip is not None and any(value is None for value in part.state.values()) and bool(part.skip):
+    if (
+        part.skip is not None
+        and any(value is None for value in part.state.values())
+        and bool(part.skip)
+    ):
         return  # State that a rule has yet to begin cannot be put back: wait for the device, once.
     move(part, observe_coarse(part))
 
@@ -140,8 +144,3 @@ def kept(rules: Sequence[Rule], state: State) -> list[Tensor]:
     """The state of these rules, the clock apart, which the engine advances."""
     slots = [name for rule in rules for name in rule.slots() if name != "step"]
     return [state[name] for name in slots if state[name] is not None]
-
-
-def surveyed(rates: Sequence[Rate]) -> list[bool]:
-    """Which rates must know of all parameters."""
-    return [type(rate).survey is not Rate.survey for rate in rates]

@@ -126,5 +126,4 @@ class SecondMoment(Rate):
     def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:
         """One number per element."""
         square = state["max_exp_avg_sq" if self.amsgrad else "exp_avg_sq"]
-        correction = clock.debias(self.beta) ** 0.5
-        return (square.sqrt() / correction).add_(self.eps).reciprocal_()
+        return (square.sqrt() * clock.debias(self.beta, 0.5)).add_(self.eps).reciprocal_()

@@ -22,8 +22,8 @@ class InverseSpectralNorm(Rate):
 
     sigma is the spectral norm of the parameter, that of its rows flattened for a convolution. In
     a deep linear net the curvature along one layer is at most the product of the other layers'
-    squared norms times that of the data, so that "others" with power 2 makes steps of one size
-    stable for all; "own" is what is often proposed instead.
+    squared norms times the largest eigenvalue of the inputs' Gram matrix: "others" with power 2
+    divides by it. "own" is what is often proposed instead.
 
     A parameter with less than two axes has no norm and counts in no product: its rate is 1, or
     with "others" that of the product over all. "others" are those with a gradient in this step.
@@ -54,12 +54,10 @@ class InverseSpectralNorm(Rate):
 
     def slots(self) -> Mapping[str, Slot]:
         """Left singular vector, norm (1 without a matrix), and log of what is divided by."""
-        norm = Slot(Scope.LAYER, 1.0, torch.float64)
-        log = Slot(Scope.LAYER, 0.0, torch.float64)
         return {
             "singular_vector": Slot(Scope.NEURON, None),
-            "spectral_norm": norm,
-            "log_norm": log,
+            "spectral_norm": Slot(Scope.LAYER, 1.0, torch.float64),
+            "log_norm": Slot(Scope.LAYER, 0.0, torch.float64),
         }
 
     def survey(self, model: Model) -> Tensor | None:

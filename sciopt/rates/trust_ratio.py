@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciopt.rule import Clock, Rate, Real, Scope, Signals, Slot, State, check_range
+from sciopt.rule import Clock, Rate, Real, Scope, Signals, Slot, State, check_range, whole
 
 
 @final
@@ -44,7 +44,8 @@ class TrustRatio(Rate):
         length = torch.linalg.vector_norm(signals.param, dtype=torch.float64)
         slope = torch.linalg.vector_norm(signals.loss_grad, dtype=torch.float64)
         ratio = self.trust_coefficient * length / (slope + self.weight_decay * length + self.eps)
-        state["trust_ratio"].copy_(torch.where((length == 0) | (slope == 0), 1.0, ratio))
+        ratio = torch.where((length == 0) | (slope == 0), 1.0, ratio)
+        state["trust_ratio"].copy_(whole(ratio))
 
     def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:  # noqa: ARG002
         """One number."""
