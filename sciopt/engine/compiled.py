@@ -61,9 +61,13 @@ def compiled_step(parts: Sequence[Part]) -> None:
     plan = ready[0].plan
     if plan.factors is None:
         plan.factors = _factors(ready[0])
-    ticks = _ticker(plan.factors, "step" in plan.names, ready[0].param.device)
-    for start in range(0, len(ready), _BUCKET):
-        _Bucket(ready[start : start + _BUCKET], ticks).step()
+    by_device: dict[torch.device, list[Part]] = {}
+    for part in ready:
+        by_device.setdefault(part.param.device, []).append(part)
+    for device, of_device in by_device.items():
+        ticks = _ticker(plan.factors, "step" in plan.names, device)
+        for start in range(0, len(of_device), _BUCKET):
+            _Bucket(of_device[start : start + _BUCKET], ticks).step()
 
 
 def _stepped_as_it_reads(part: Part) -> bool:

@@ -22,7 +22,7 @@ Layout = tuple[torch.Size, tuple[int, ...]]
 Programs = tuple[Callable[..., Any] | None, Callable[..., Any]]
 """Compiled: the rates coarser than an element, if there are any, and the rest of the step."""
 Fingerprint = tuple[list[int], list[Layout]]
-"""Where parameters and state lie, and layouts of parameters and gradients: programs rely on them."""
+"""Where parameters and state lie, layouts of parameters and gradients: programs rely on them."""
 NOT_ASKED_FOR = "not asked for"
 
 
