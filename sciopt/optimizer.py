@@ -135,7 +135,7 @@ class Composed(torch.optim.Optimizer):
             group = checked(self.param_groups[-1])
             self._check_params(group["params"])
             self._plans.append(self._plan(group))
-        except (TypeError, ValueError):
+        except (RuntimeError, TypeError, ValueError):
             for param in self.param_groups.pop()["params"]:
                 self.state.pop(param, None)
             raise
@@ -162,6 +162,11 @@ class Composed(torch.optim.Optimizer):
             params = [param for group in self.param_groups for param in group["params"]]
         with torch.no_grad():
             for param in params:
+                if param not in self.state:
+                    raise ValueError(
+                        f"{name!r} was published for a parameter of shape {tuple(param.shape)} "
+                        "that is not this optimizer's"
+                    )
                 state, slot = self.state[param], slots[name]
                 kept = state.get(name)
                 if kept is None:

@@ -140,7 +140,7 @@ def advance(steps: Sequence[Tensor], skip: Tensor | None) -> None:
     if skip is not None:
         for step in steps:
             step.add_(1 - skip)
-    elif len(steps) == 1:
+    elif len(steps) == 1 and not steps[0].is_cuda:
         # A number would first be made a tensor, which takes longer than adding it.
         steps[0].add_(_one(steps[0].device))
     elif steps:

@@ -17,10 +17,14 @@ def found_nonfinite(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
     No device is waited for. float32, as torch's fused kernels want it.
     """
     device = gradients[0].device
-    largest = [gradient.abs().amax().to(device) for gradient in gradients if gradient.numel()]
-    if not largest:
+    finite = [
+        gradient.abs().amax().isfinite().to(device, non_blocking=True)
+        for gradient in gradients
+        if gradient.numel()
+    ]
+    if not finite:
         return torch.zeros((), device=device)
-    return (~torch.stack([each.float() for each in largest]).isfinite().all()).float()
+    return (~torch.stack(finite).all()).float()
 
 
 def raise_if_nonfinite(

@@ -75,9 +75,11 @@ class InverseSpectralNorm(Rate):
 
     def observe(self, signals: Signals, state: State) -> None:
         """Take the own norm into, or out of, what is divided by."""
-        own = self._log_norm(state) if _is_matrix(signals.param) else 0.0
-        log = own if signals.survey is None else signals.survey - own
-        state["log_norm"].copy_(torch.as_tensor(log))
+        own = self._log_norm(state) if _is_matrix(signals.param) else None
+        if signals.survey is not None:
+            own = signals.survey if own is None else signals.survey - own
+        if own is not None:
+            state["log_norm"].copy_(own)
 
     def rate(self, state: State, clock: Clock) -> Float[Tensor, "*rate"]:  # noqa: ARG002
         """One number."""
