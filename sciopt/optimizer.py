@@ -225,18 +225,19 @@ class Composed(torch.optim.Optimizer):
                 plan.packed.finish(plan)
 
     def last_rates(self) -> dict[str, dict[Tensor, Tensor]]:
-        """The rates applied in the last step: by rule, then by parameter that had a gradient.
+        """The rates applied in the last step: by rate, then by parameter that had a gradient.
 
         Each has the shape of its scope and is computed now, from the state that the step left, so
-        that a step costs nothing for it. Two rules of a class have their scopes in their names.
+        that a step costs nothing for it. Rates of one label have their scopes behind it.
         Empty dicts before the first step.
         """
-        classes = [type(rate).__name__ for rate in self._rates]
+        labels = [rate.label for rate in self._rates]
         found: dict[str, dict[Tensor, Tensor]] = {}
-        for place, name in enumerate(classes):
-            rate = self._rates[place]
-            label = name if classes.count(name) == 1 else f"{name}({rate.scope.name})"
-            of_rule = found.setdefault(label, {})
+        for place, rate in enumerate(self._rates):
+            once = labels.count(rate.label) == 1
+            of_rule = found.setdefault(
+                rate.label if once else f"{rate.label}({rate.scope.name})", {}
+            )
             for group, params in zip(self.param_groups, self._stepped, strict=False):
                 rule = with_settings(rate, self._keys[1 + place], group)
                 for param in params:

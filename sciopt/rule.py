@@ -162,6 +162,11 @@ class Rate(ABC):
     scope: ClassVar[Scope]
 
     @property
+    def label(self) -> str:
+        """What `Composed.last_rates` calls it."""
+        return type(self).__name__
+
+    @property
     def weights_loss(self) -> bool:
         """Whether the rate multiplies the gradient, as if it weighted the loss, not the update."""
         return False

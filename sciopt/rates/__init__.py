@@ -5,6 +5,7 @@ from sciopt.rates.clock import InverseTimeDecay
 from sciopt.rates.confidence import Confidence
 from sciopt.rates.gradient_norm import InverseNorm
 from sciopt.rates.matrix_shape import MatrixShape
+from sciopt.rates.published import Published
 from sciopt.rates.sample_weights import confidence_weights
 from sciopt.rates.saturation import Saturation, probe_saturation
 from sciopt.rates.second_moment import SecondMoment, SquareAverage, SumOfSquares
@@ -17,6 +18,7 @@ __all__ = [
     "InverseSpectralNorm",
     "InverseTimeDecay",
     "MatrixShape",
+    "Published",
     "Saturation",
     "SecondMoment",
     "SquareAverage",

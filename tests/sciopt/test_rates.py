@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from sciopt import Composed
-from sciopt.directions import ExponentialAverage, Gradient, Momentum
+from sciopt.directions import EligibilityTrace, ExponentialAverage, Gradient, Momentum
 from sciopt.rates import (
     Confidence,
     InverseSpectralNorm,
+    Published,
     Saturation,
     SecondMoment,
     TrustRatio,
     confidence_weights,
     inverse_variance_weights,
+    surprise,
 )
+from sciopt.rates.overshoot_bound import overshoot_bound
 
 SHAPES = [(4, 3), (3,), (), (2, 3, 2)]
 
@@ -134,11 +137,41 @@ def test_inverse_variances_weigh_the_least_noisy_mean() -> None:
         assert ((other / other.sum()).square() * variance[0]).sum() > of_mean
 
 
+def test_a_bounded_surprise_is_published_as_the_rate_of_a_transition() -> None:
+    """TD(0) with the rate |td_error| / sigma under the overshoot bound, on one-hot features."""
+    generator = np.random.default_rng(0)
+    values, mean_square, expected = np.zeros(5), 0.0, []
+    weight = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    optimizer = Composed([weight], EligibilityTrace(0.0), [Published("surprise")], lr=1.0)
+    for count in range(1, 40):
+        state, reward = int(generator.integers(5)), float(generator.normal())
+        optimizer.zero_grad()
+        weight[state].backward()
+        td_error = torch.tensor(reward, dtype=torch.float64) - weight[state].detach()
+        square = surprise.mean_square(
+            torch.tensor(mean_square, dtype=torch.float64), td_error, torch.tensor(count), 0.1
+        )
+        relative = surprise.relative_surprise(td_error, square)
+        assert weight.grad is not None
+        optimizer.publish("surprise", overshoot_bound(relative, weight.grad))
+        optimizer.publish("td_error", td_error)
+        optimizer.publish("discount", 0.0)
+        optimizer.step()
+
+        error = reward - values[state]
+        mean_square += max(1 / count, 0.1) * (error**2 - mean_square)
+        values[state] += min(1.0, abs(error) / mean_square**0.5) * error
+        expected.append(values.copy())
+        assert optimizer.last_rates()["surprise"][weight].item() <= 1.0
+        np.testing.assert_allclose(weight.detach(), expected[-1], rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: TrustRatio(-1.0), "trust_coefficient must be finite and at least 0"),
         (lambda: Confidence(apply="gradient"), '"update" or "loss", got \'gradient\''),
+        (lambda: Published("noise", apply="step"), '"update" or "loss", got \'step\''),
         (lambda: Saturation(-1.0, 0.0), "floor > 0 if it is negative"),
         (lambda: Saturation(float("nan")), "power must be finite"),
         (lambda: InverseSpectralNorm("all"), '"own" or "others", got \'all\''),
