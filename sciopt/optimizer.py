@@ -58,7 +58,8 @@ class Composed(torch.optim.Optimizer):
         params: dense real floating-point parameters, or dicts of them with their own settings.
         direction: where to step.
         rates: multipliers of the step; their order does not matter.
-        lr: the step size at rate one, at least zero; a tensor without axes is allowed.
+        lr: the step size at rate one, at least zero; a tensor without axes is allowed. A CUDA graph
+            captures a number as it was: there, change a tensor on the device in place.
         weight_decay: factor of the parameter added to its gradient or, decoupled, of its decay.
         decoupled_weight_decay: shrink the parameter by 1 - lr * weight_decay instead of adding
             to the gradient (Loshchilov & Hutter 2019).
@@ -185,6 +186,8 @@ class Composed(torch.optim.Optimizer):
         Args:
             closure: evaluates the loss with fresh gradients; called once, and its value returned.
         """
+        if torch.compiler.is_compiling():
+            return _uncompiled_step(self, closure)
         # torch's wrapper looks for hooks and tells a profiler, which costs as much as a small step.
         hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
         watched = hooks or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
@@ -387,6 +390,12 @@ class Composed(torch.optim.Optimizer):
 
 
 _watched_step = torch.optim.Optimizer.profile_hook_step(Composed._step)
+
+
+# A compiled training loop would compile the step anew at every count of its clocks.
+@torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
+def _uncompiled_step(optimizer: Composed, closure: Callable[[], Any] | None) -> Any:
+    return optimizer.step(closure)
 
 
 def _dense_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:

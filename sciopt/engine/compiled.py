@@ -25,8 +25,9 @@ Program = Callable[..., Any]
 # Whatever optimizer asks for them, programs of one signature are compiled once in a process.
 _PROGRAMS: dict[Hashable, Programs] = {}
 
-# One call for several parameters saves overhead, and a cache still holds their gradients.
-_BUCKET = 8
+# One call for several parameters saves overhead; on the host a cache shall still hold their
+# gradients when the second program reads them.
+_BUCKET = {"cpu": 8, "cuda": 32}
 
 
 def require_compiler(device: str) -> None:
@@ -66,8 +67,9 @@ def compiled_step(parts: Sequence[Part]) -> None:
         by_device.setdefault(part.param.device, []).append(part)
     for device, of_device in by_device.items():
         ticks = _ticker(plan.factors, "step" in plan.names, device)
-        for start in range(0, len(of_device), _BUCKET):
-            _Bucket(of_device[start : start + _BUCKET], ticks).step()
+        size = _BUCKET.get(device.type, 8)
+        for start in range(0, len(of_device), size):
+            _Bucket(of_device[start : start + size], ticks).step()
 
 
 def _stepped_as_it_reads(part: Part) -> bool:
