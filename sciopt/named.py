@@ -219,7 +219,8 @@ class Muon(Composed):
         precision: torch.dtype | None = torch.bfloat16,
         **options: Unpack[Options],
     ):
-        direction = Orthogonal(momentum, nesterov, ns_coefficients, eps, ns_steps, precision)
+        coefficients = tuple(ns_coefficients)
+        direction = Orthogonal(momentum, nesterov, coefficients, eps, ns_steps, precision)
         super().__init__(
             params,
             direction,

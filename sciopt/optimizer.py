@@ -26,9 +26,10 @@ from sciopt.engine import (
     raise_if_nonfinite,
     require_compiler,
     run,
+    set_apart,
 )
 from sciopt.projection import Simplex
-from sciopt.rule import Clock, Direction, Rate, Real
+from sciopt.rule import Clock, Direction, Rate, Real, Scope
 from sciopt.settings import checked, setting_keys, settings_of, with_settings
 from sciopt.state import complete, loaded_state, slots_of
 
@@ -105,6 +106,7 @@ class Composed(torch.optim.Optimizer):
     ):
         _check_choice("engine", engine, ("auto", "fused", "compiled", "eager"))
         _check_choice("on_nonfinite", on_nonfinite, ("propagate", "skip", "raise"))
+        _check_rules(direction, rates)
         self._direction = direction
         self._rates = tuple(rates)
         self._projection = projection
@@ -117,8 +119,8 @@ class Composed(torch.optim.Optimizer):
         self._stepped: list[Sequence[Tensor]] = []
         of_rules = settings_of([direction, *rates], self._keys)
         defaults = {
-            "lr": lr,
             **of_rules,
+            "lr": lr,
             "weight_decay": weight_decay,
             "maximize": maximize,
             "decoupled_weight_decay": decoupled_weight_decay,
@@ -159,8 +161,14 @@ class Composed(torch.optim.Optimizer):
         published = sorted(key for key, slot in slots.items() if slot.published)
         if name not in published:
             raise ValueError(f"no rule listens to {name!r}; those here listen to {published}")
+        slot = slots[name]
         if params is None:
             params = [param for group in self.param_groups for param in group["params"]]
+        else:
+            params = [params] if isinstance(params, Tensor) else list(params)
+            for plan in self._plans:
+                if plan.packed is not None and slot.scope is Scope.MODEL:
+                    set_apart(plan, only_some=True)
         with torch.no_grad():
             for param in params:
                 if param not in self.state:
@@ -168,17 +176,11 @@ class Composed(torch.optim.Optimizer):
                         f"{name!r} was published for a parameter of shape {tuple(param.shape)} "
                         "that is not this optimizer's"
                     )
-                state, slot = self.state[param], slots[name]
+                state = self.state[param]
                 kept = state.get(name)
                 if kept is None:
                     kept = slot.allocate(param, 0.0)
-                if isinstance(value, Tensor) and value.ndim > kept.ndim:
-                    raise ValueError(
-                        f"{name!r} is {slot.scope.value}: for a parameter of shape "
-                        f"{tuple(param.shape)} it has shape {tuple(kept.shape)}, got "
-                        f"{tuple(value.shape)}"
-                    )
-                state[name] = kept.copy_(value) if isinstance(value, Tensor) else kept.fill_(value)
+                state[name] = _written(kept, value, f"{name!r} is {slot.scope.value}")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient.
@@ -220,19 +222,24 @@ class Composed(torch.optim.Optimizer):
         skip = None
         if self._on_nonfinite != "propagate":
             skip = self._found_nonfinite(gradients)
+            # State that a rule has yet to begin could not be put back: wait for the device, once.
+            if skip is not None and self._begins() and bool(skip):
+                self._stepped = [[] for _ in groups]
+                return
         self._stepped = []
         works = [self._work(*each, skip) for each in enumerate(gradients)]
         run(works)
-        for plan, work in zip(self._plans, works, strict=True):
-            if plan.packed is not None and work.plan is plan.packed.plan:
-                plan.packed.finish(plan)
+        for work in works:
+            if work.outer is not None and work.outer.packed is not None:
+                work.outer.packed.finish(work.outer)
 
     def last_rates(self) -> dict[str, dict[Tensor, Tensor]]:
         """The rates applied in the last step: by rate, then by parameter that had a gradient.
 
-        Each has the shape of its scope and is computed now, from the state that the step left, so
-        that a step costs nothing for it. Rates of one label have their scopes behind it.
-        Empty dicts before the first step.
+        Each has the shape of its scope and is computed now, from the state that the step left and
+        from settings and published values as they are, so that a step costs nothing for it: read
+        it before a scheduler moves betas, or the next value is published. Rates of one label have
+        their scopes behind it. Empty dicts before the first step.
         """
         labels = [rate.label for rate in self._rates]
         found: dict[str, dict[Tensor, Tensor]] = {}
@@ -256,6 +263,11 @@ class Composed(torch.optim.Optimizer):
         present = [grad for of_group in gradients for grad in of_group if grad is not None]
         return found_nonfinite(present) if present else None
 
+    def _begins(self) -> bool:
+        """Whether some state has yet to begin."""
+        states = (state for plan in self._plans if plan.begins for state in plan.states)
+        return any(value is None for state in states for value in state.values())
+
     def _work(self, index: int, gradients: Sequence[Tensor | None], skip: Tensor | None) -> Work:
         """One group's part of the step."""
         group, plan = self.param_groups[index], self._current_plan(index)
@@ -274,11 +286,10 @@ class Composed(torch.optim.Optimizer):
         self._stepped.append(params)
         if skip is not None and params:
             skip = skip.to(params[0].device, non_blocking=True)
-        packed = plan.packed
-        if packed is not None and packed.together:
+        if plan.packed is not None:
             if len(grads) == len(plan.params):
-                return packed.work(group, grads, skip)
-            packed.together = packed.steps is None or not params
+                return plan.packed.work(plan, group, grads, skip)
+            set_apart(plan, only_some=bool(params))
         steps = [state["step"] for state in states] if "step" in plan.names else []
         return Work(plan, group, params, grads, states, steps, skip)
 
@@ -295,7 +306,7 @@ class Composed(torch.optim.Optimizer):
             and (plan.stands() if plan.packed is None else plan.packed.holds(plan))
         ):
             return plan
-        plan = self._plans[index] = self._plan(group)
+        plan = self._plans[index] = self._plan(group, plan.packed)
         return plan
 
     def __getstate__(self) -> dict[str, Any]:
@@ -328,7 +339,10 @@ class Composed(torch.optim.Optimizer):
         self._stepped = []
 
     def _plan_all(self) -> None:
-        self._plans = [self._plan(group) for group in self.param_groups]
+        # Where there are plans already, buffers of theirs may still be in use.
+        packed = [plan.packed for plan in vars(self).get("_plans", [])]
+        packed += [None] * len(self.param_groups)
+        self._plans = [self._plan(*each) for each in zip(self.param_groups, packed, strict=False)]
 
     def _check_composition(self, group: Mapping[str, Any]) -> None:
         """Raise ValueError if a loaded group holds nothing of what one of the rules is set by."""
@@ -346,8 +360,11 @@ class Composed(torch.optim.Optimizer):
         rates = zip(self._rates, self._keys[1:], strict=True)
         return direction, *(with_settings(rate, keys, group) for rate, keys in rates)
 
-    def _plan(self, group: dict[str, Any]) -> Plan:
-        """The group's rules, and each parameter with the state they declare, no more, no less."""
+    def _plan(self, group: dict[str, Any], before: Packed | None = None) -> Plan:
+        """The group's rules, and each parameter with the state they declare, no more, no less.
+
+        `before` is what the group's parameters were packed in, if they were.
+        """
         direction, *rates = self._rules(group)
         slots = slots_of([direction, *rates])
         plan = Plan(
@@ -357,6 +374,7 @@ class Composed(torch.optim.Optimizer):
             [rate for rate in rates if not rate.weights_loss],
             list(group["params"]),
             [complete(self.state[param], param, slots) for param in group["params"]],
+            slots,
             self._projection,
             insists=self._engine == "fused",
         )
@@ -367,7 +385,7 @@ class Composed(torch.optim.Optimizer):
             if plan.insists and isinstance(plan.fused, str):
                 raise ValueError(f'engine="fused" is not possible: {plan.fused}')
         if self._flat:
-            plan.packed = Packed.of(plan, group)
+            plan.packed = Packed.of(plan, group, before)
         return plan
 
     def _check_params(self, params: Sequence[Tensor]) -> None:
@@ -410,11 +428,55 @@ def _dense_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
     return gradients
 
 
+def _written(kept: Tensor, value: Real | Tensor, scope: str) -> Tensor:
+    """The tensor, with the value written over it."""
+    if not isinstance(value, Tensor):
+        return kept.fill_(value)
+    try:
+        return kept.copy_(value.expand(kept.shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{scope}: expected a value that broadcasts to shape {tuple(kept.shape)}, got shape "
+            f"{tuple(value.shape)}"
+        ) from error
+
+
 def _standing_clock(step: Tensor | None) -> Clock:
     """The clock as it stands after a step."""
     if step is None:
-        return Clock(float("nan"))
-    return Clock(step.double() if step.is_cuda else step.item())
+        return Clock(None)
+    return Clock(step.item() if step.is_cpu else step.double())
+
+
+def _check_rules(direction: Direction, rates: Sequence[Rate]) -> None:
+    """Raise TypeError or ValueError for what cannot be composed."""
+    if not isinstance(direction, Direction):
+        raise TypeError(f"direction must be a Direction, got {direction!r}")
+    if not isinstance(rates, Sequence):
+        raise TypeError(f"rates must be a list of rates, got {rates!r}; write [rate]")
+    for rate in rates:
+        _check_rate(rate)
+    for rule in (direction, *rates):
+        of_class = vars(type(rule))
+        if "__init__" in of_class and "__dataclass_fields__" not in of_class:
+            raise TypeError(
+                f"{type(rule).__name__} has an __init__ of its own, which would lose its settings; "
+                "make it a @dataclass(frozen=True) with fields"
+            )
+
+
+def _check_rate(rate: Rate) -> None:
+    name = type(rate).__name__
+    if not isinstance(rate, Rate):
+        raise TypeError(f"rates must hold rates, got {rate!r}")
+    if not isinstance(getattr(rate, "scope", None), Scope):
+        raise TypeError(f"{name} has no scope; give it scope: ClassVar[Scope] = Scope.ELEMENT")
+    listens = type(rate).observe is not Rate.observe or type(rate).survey is not Rate.survey
+    if rate.weights_loss and listens:
+        raise ValueError(
+            f"{name} weights the loss, so it is applied before anything is observed: it must be a "
+            "formula of published values, without observe and survey"
+        )
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -70,16 +70,26 @@ fused kernels want.
 """
 
 
-@dataclass
 class Clock:
     """The count of gradients a parameter has met, and the factors that follow from it.
 
-    `step` is NaN where no rule declares the CLOCK; for a parameter on the host it is a number,
-    on an accelerator a tensor, because reading one would wait for the device.
+    For a parameter on the host it is a number; on an accelerator a tensor, because reading one
+    would wait for the device, and `siblings` are the clocks whose factors are computed with it.
     """
 
-    step: Real | Float[Tensor, ""]
-    factors: dict[tuple[Real, Real], Real | Float[Tensor, ""]] = field(default_factory=dict)
+    def __init__(self, step: Real | Float[Tensor, ""] | None):
+        self._step = step
+        self.factors: dict[tuple[Real, Real], Real | Float[Tensor, ""]] = {}
+        self.siblings: Sequence[Clock] = ()
+
+    @property
+    def step(self) -> Real | Float[Tensor, ""]:
+        """The count; ValueError where no rule declares the CLOCK."""
+        if self._step is None:
+            raise ValueError(
+                'a rule reads the clock and does not declare it; add "step": CLOCK to its slots()'
+            )
+        return self._step
 
     def debias(self, beta: Real, power: Real = 1) -> Real | Float[Tensor, ""]:
         """(1 - beta^step)^-power, which takes the bias from an average of decay `beta`.
@@ -87,9 +97,15 @@ class Clock:
         1 - beta^step is the sum of the weights that the average has given. A factor, because
         divisions take longest of all that is done to an element.
         """
-        if (beta, power) not in self.factors:
-            self.factors[beta, power] = (1 - beta**self.step) ** -power
-        return self.factors[beta, power]
+        key = (beta, power)
+        if key not in self.factors and self.siblings:
+            steps = torch.stack([torch.as_tensor(clock.step) for clock in self.siblings])
+            factors = (1 - beta**steps) ** -power
+            for clock, factor in zip(self.siblings, factors.unbind(), strict=True):
+                clock.factors[key] = factor
+        elif key not in self.factors:
+            self.factors[key] = (1 - beta**self.step) ** -power
+        return self.factors[key]
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,8 @@ def torch_key(name: str, index: int) -> dict[str, tuple[str, int]]:
     """Metadata of a field that lives in `param_groups` as element `index` of the tuple `name`.
 
     A field without metadata lives there under its own name; the key None keeps it out, for what
-    is part of the composition rather than a setting.
+    is part of the composition rather than a setting. A field named as one of the optimizer's own
+    settings, such as lr or weight_decay, always has the optimizer's value.
     """
     return {"key": (name, index)}
 

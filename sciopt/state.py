@@ -16,6 +16,10 @@ def slots_of(rules: Sequence[Rule]) -> dict[str, Slot]:
     slots: dict[str, Slot] = {}
     for rule in rules:
         for name, slot in rule.slots().items():
+            if name == "step" and slot != CLOCK:
+                raise ValueError(
+                    f'"step" is the clock\'s name; {type(rule).__name__} keeps another'
+                )
             shared = slot == CLOCK or (slot.published and slot == slots.get(name))
             if name in slots and not shared:
                 raise ValueError(f"two rules of one composition keep the state {name!r}")

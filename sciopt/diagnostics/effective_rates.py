@@ -59,12 +59,17 @@ def effective_rates(optimizer: Composed) -> EffectiveRates:
 
     Args:
         optimizer: one of sciopt's, after a step.
+
+    Raises:
+        ValueError: no parameter has been stepped yet.
     """
     by_parameter = {
         param: (_on_host(size), np.abs(_on_host(param)))
         for param, size in step_sizes(optimizer).items()
         if param.numel()
     }
+    if not by_parameter:
+        raise ValueError("the optimizer has not stepped any parameter yet; call it after a step")
     together = [np.concatenate(parts) for parts in zip(*by_parameter.values(), strict=True)]
     return EffectiveRates(
         summary(*together), {param: summary(*pair) for param, pair in by_parameter.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -122,10 +123,24 @@ def _edge(direction: Direction) -> float:
 
 
 def _coupled_decay(optimizer: Composed, params: list[Tensor]) -> Tensor:
-    """The coupled weight decay of every element."""
+    """The coupled weight decay of every element, over the weight that its loss is given.
+
+    Step sizes hold that weight, as if it were the step's; the decay is added after it.
+    """
     decays = {
         param: 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
         for group in optimizer.param_groups
         for param in group["params"]
     }
-    return flat([torch.full_like(param, decays[param]) for param in params], params[0])
+    weights = [
+        rates
+        for rate, rates in zip(optimizer._rates, optimizer.last_rates().values(), strict=True)
+        if rate.weights_loss
+    ]
+    return flat(
+        [
+            torch.full_like(param, decays[param]) / math.prod(each[param] for each in weights)
+            for param in params
+        ],
+        params[0],
+    )

@@ -9,7 +9,7 @@ group of small parameters into one.
 from sciopt.engine.compiled import require_compiler
 from sciopt.engine.fused import fused_kernel
 from sciopt.engine.nonfinite import found_nonfinite, raise_if_nonfinite
-from sciopt.engine.packed import Packed
+from sciopt.engine.packed import Packed, set_apart
 from sciopt.engine.plan import Group, Plan, Projection, Work
 from sciopt.engine.run import run
 
@@ -24,4 +24,5 @@ __all__ = [
     "raise_if_nonfinite",
     "require_compiler",
     "run",
+    "set_apart",
 ]

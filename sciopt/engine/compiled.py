@@ -4,11 +4,13 @@ Two programs are traced for a bucket of parameters, the rates coarser than an el
 because sums must be known before the first element moves. They are traced once per signature -
 the rules with their settings, shapes, strides, dtypes, device - and buckets of one signature
 share the code. lr, weight decay, the clocks and published values are inputs: none of them
-compiles anything anew, a schedule of betas does.
+compiles anything anew; a schedule of betas does, and a new pattern of missing gradients.
 """
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +26,8 @@ Program = Callable[..., Any]
 
 # Whatever optimizer asks for them, programs of one signature are compiled once in a process.
 _PROGRAMS: dict[Hashable, Programs] = {}
+_LOCK = threading.Lock()
+_MANY = 64
 
 # One call for several parameters saves overhead; on the host a cache shall still hold their
 # gradients when the second program reads them.
@@ -133,7 +137,26 @@ class _Bucket:
         rules = (self.plan.direction, *self.plan.weights, None, *self.plan.rates)
         kinds = tuple((each.shape, each.stride(), each.dtype, each.device) for each in self.inputs)
         signature = (rules, self.plan.projection, self.absent, self._flags(), kinds)
+        try:
+            hash(signature)
+        except TypeError as error:
+            raise ValueError(
+                f'engine="compiled" needs settings that can be hashed, such as tuples: {error}; '
+                f"the rules are {rules}"
+            ) from error
+        with _LOCK:
+            return self._looked_up(signature)
+
+    def _looked_up(self, signature: Hashable) -> Programs:
         if signature not in _PROGRAMS:
+            if len(_PROGRAMS) % _MANY == _MANY - 1:
+                warnings.warn(
+                    f"the compiled engine has compiled {len(_PROGRAMS) + 1} programs; settings "
+                    "such as betas that change from step to step, or gradients that are missing "
+                    'in ever new patterns, compile anew: engine="auto" does not',
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             example = [_alike(each) for each in self.inputs]
             coarse, products = None, []
             if any(rate.scope is not Scope.ELEMENT for rate in self.plan.rates):
@@ -144,14 +167,19 @@ class _Bucket:
         return _PROGRAMS[signature]
 
     def _observe(self, flat: Sequence[Tensor]) -> list[Tensor]:
-        products = [observe_coarse(part) for part in self._traced(flat)]
-        assert None not in products
-        return products  # pyright: ignore[reportReturnType]
+        products = []
+        for part in self._traced(flat):
+            before = dict(part.state)
+            products.append(observe_coarse(part))
+            _check_in_place(part, before)
+        return products
 
     def _move(self, flat: Sequence[Tensor]) -> None:
         products = flat[len(self.inputs) :] or [None] * len(self.parts)
         for part, product in zip(self._traced(flat), products, strict=True):
+            before = dict(part.state)
             move(part, product)
+            _check_in_place(part, before)
 
     def _traced(self, flat: Sequence[Tensor]) -> list[Part]:
         """The parts of which `flat` are the inputs."""
@@ -163,16 +191,26 @@ class _Bucket:
         for _ in self.parts:
             param, grad = next(rest), next(rest)
             state: State = {name: next(rest) for name in self.names}
-            step = next(rest) if "step" in self.plan.names else float("nan")
-            clock = Clock(step, {key: next(rest) for key in self.plan.factors or ()})
+            clock = Clock(next(rest) if "step" in self.plan.names else None)
+            clock.factors = {key: next(rest) for key in self.plan.factors or ()}
             traced.append(Part(self.plan, settings, param, grad, state, clock, surveys, skip))
         return traced
+
+
+def _check_in_place(part: Part, before: State) -> None:
+    """Raise ValueError if a rule has put another tensor where the program knows the old one."""
+    for name, value in before.items():
+        if part.state[name] is not value:
+            raise ValueError(
+                f"a rule has replaced its state {name!r}; to be compiled it must change it in "
+                f"place, as state[{name!r}].copy_(...) does"
+            )
 
 
 def _factors(part: Part) -> tuple[tuple[Real, Real], ...]:
     """The factors that the rules ask a clock for, found by a step of copies."""
     copies = {name: value.clone() for name, value in part.state.items()}
-    clock = Clock(part.clock.step)
+    clock = Clock(part.clock.step if "step" in part.plan.names else None)
     step_one(part._replace(param=part.param.clone(), state=copies, clock=clock))
     return tuple(clock.factors)
 
@@ -217,5 +255,11 @@ def _compile(function: Program, example: list[Tensor], *, sums: bool = False) ->
     if sums and torch.backends.cpu.get_cpu_capability() == "AVX512":
         # Rows are seldom multiples of 16, and their rest costs more than wide registers save.
         options["cpp.simdlen"] = 256
-    graph = make_fx(function)(*map(_alike, example))
+    try:
+        graph = make_fx(function)(*map(_alike, example))
+    except RuntimeError as error:
+        raise RuntimeError(
+            "a rule cannot be compiled: it must not branch on numbers of tensors or read them by "
+            '.item(); use engine="auto"'
+        ) from error
     return compiled(graph, [*example], options=options)  # pyright: ignore[reportReturnType]

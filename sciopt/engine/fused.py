@@ -89,7 +89,7 @@ def fused_step(work: Work) -> bool:
         return True
     # Looked up at every step: a user may have put other tensors there.
     state = [[each[name] for each in states] if kept else [] for name, kept in kernel.state]
-    if not work.alike:
+    if work.outer is None:
         expected = layouts(params)
         for (name, kept), tensors in zip(kernel.state, state, strict=True):
             if kept and name != "step" and layouts(tensors) != expected:
@@ -110,7 +110,7 @@ def fused_step(work: Work) -> bool:
         found_inf=skip,
         **kernel.settings,
     )
-    if not work.alike:
+    if work.outer is None:
         # The kernels do not tell autograd what they wrote to.
         increment_version(params)
     return True
@@ -140,7 +140,7 @@ def advance(steps: Sequence[Tensor], skip: Tensor | None) -> None:
     if skip is not None:
         for step in steps:
             step.add_(1 - skip)
-    elif len(steps) == 1 and not steps[0].is_cuda:
+    elif len(steps) == 1 and steps[0].is_cpu:
         # A number would first be made a tensor, which takes longer than adding it.
         steps[0].add_(_one(steps[0].device))
     elif steps:

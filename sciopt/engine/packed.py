@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from operator import is_
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,93 +17,108 @@ from sciopt.projection import Simplex
 from sciopt.rule import Direction, Scope, Slot, State
 
 
-@dataclass
+@dataclass(frozen=True)
 class Packed:
     """The buffers of a group, and the plan in which they are its only parameter.
 
     `pointers`, `gradient_views` and `state_views` are what each of the parameters holds of the
-    buffers. `steps` are all clocks, of which the plan's is the first; `together` says that all
-    show the same, `begun` that no rule has yet to begin its state.
+    buffers. `steps` are all clocks, of which the plan's is the first.
     """
 
     plan: Plan
     gradient: Tensor
     steps: Tensor | None
-    together: bool
     pointers: list[int]
     gradient_views: list[Tensor]
     state_views: list[Tensor | None]
-    begun: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, group: Group) -> Packed:
-        """Move the parameters of a plan, and their state, into buffers of their own.
+    def of(cls, plan: Plan, group: Group, before: Packed | None) -> Packed | None:
+        """The parameters of a plan, and their state, as one; None where they do not stand as one.
+
+        They do not while their clocks differ or a rule has begun only some of its state. The
+        buffers that were in use before are kept where the parameters still lie in them.
 
         Raises:
-            ValueError: the group cannot be packed.
+            ValueError: the group can never be packed.
         """
-        _check(plan)
         params, states = plan.params, plan.states
-        with torch.no_grad():
-            flat = torch.cat([param.detach().reshape(-1) for param in params])
-            for param, view in zip(params, _cut(flat, params), strict=True):
-                param.data = view
-        slots = {name: slot for rule in plan.rules for name, slot in rule.slots().items()}
+        if not params:
+            return None
+        _check(plan)
+        if before is not None and before.plan.names == plan.names and before.holds(plan):
+            one = before.plan
+            return replace(before, plan=_of_one(plan, group, one.params, one.states))
+        for name, slot in plan.slots.items():
+            if not _stand_as_one(slot, name, [state[name] for state in states]):
+                return None
+        if before is not None and before.lies_under(params):
+            (flat,), gradient = before.plan.params, before.gradient
+        else:
+            flat = _moved_together(params)
+            gradient = torch.zeros_like(flat)
         whole: State = {}
-        for name in slots.keys() - {"step"}:
-            whole[name] = _packed_state(name, slots[name], flat, params, states)
-        steps = None
-        if "step" in slots:
-            steps = torch.stack([state["step"] for state in states])
-            for state, step in zip(states, steps.unbind(), strict=True):
-                state["step"] = step
+        for name, slot in plan.slots.items():
+            whole[name] = _joined(slot, name, [state[name] for state in states])
+            _share(whole[name], slot, name, plan)
+        steps = whole.get("step")
+        if steps is not None:
             whole["step"] = states[0]["step"]
-        one = Plan([], plan.direction, plan.weights, plan.rates, [flat], [whole], plan.projection)
-        if plan.programs is not None:
-            one.programs = {}
-        elif plan.fused != NOT_ASKED_FOR:
-            one.fused = fused_kernel(one, group)
-        gradient = torch.zeros_like(flat)
         return cls(
-            one,
+            _of_one(plan, group, [flat], [whole]),
             gradient,
             steps,
-            together=steps is None or bool((steps == steps[0]).all()),
-            pointers=[param.data_ptr() for param in params],
-            gradient_views=_cut(gradient, params),
-            state_views=list(_values(states)),
+            [param.data_ptr() for param in params],
+            cut(gradient, params),
+            list(_values(states)),
         )
 
+    def lies_under(self, params: Sequence[Tensor]) -> bool:
+        """Whether these parameters still are views of the buffer."""
+        return list(map(Tensor.data_ptr, params)) == self.pointers
+
     def holds(self, plan: Plan) -> bool:
-        """Whether the parameters and their state still are views of the buffers."""
-        return list(map(Tensor.data_ptr, plan.params)) == self.pointers and all(
+        """Whether the plan's parameters and their state still are views of the buffers."""
+        return self.lies_under(plan.params) and all(
             map(is_, _values(plan.states), self.state_views)
         )
 
-    def work(self, group: Group, gradients: Sequence[Tensor], skip: Tensor | None) -> Work:
+    def work(self, outer: Plan, group: Group, gradients: list[Tensor], skip: Tensor | None) -> Work:
         """A step of the buffer along these gradients, one for each parameter."""
-        torch._foreach_copy_(self.gradient_views, [*gradients])  # pyright: ignore[reportPrivateImportUsage]
-        steps = [] if self.steps is None else [self.steps]
-        plan = self.plan
-        return Work(plan, group, plan.params, [self.gradient], plan.states, steps, skip, alike=True)
+        torch._foreach_copy_(self.gradient_views, gradients)  # pyright: ignore[reportPrivateImportUsage]
+        plan, steps = self.plan, [] if self.steps is None else [self.steps]
+        return Work(plan, group, plan.params, [self.gradient], plan.states, steps, skip, outer)
 
-    def finish(self, plan: Plan) -> None:
+    def finish(self, outer: Plan) -> None:
         """After a step: tell autograd, and share state that a rule has begun in it."""
         # Autograd knows the parameters, not the buffer.
-        increment_version(plan.params)
-        if self.begun:
-            return
-        (whole,) = self.plan.states
-        for name, value in [*plan.states[0].items()]:
-            if value is None and whole[name] is not None:
-                _share(whole[name], name, plan.params, plan.states)
-        self.state_views = list(_values(plan.states))
-        self.begun = all(view is not None for view in self.state_views)
+        increment_version(outer.params)
+        if outer.begins and any(view is None for view in self.state_views):
+            (whole,) = self.plan.states
+            for name, slot in outer.slots.items():
+                if outer.states[0][name] is None:
+                    _share(whole[name], slot, name, outer)
+            outer.packed = replace(self, state_views=list(_values(outer.states)))
 
 
-def _values(states: Sequence[State]) -> Iterator[Tensor | None]:
-    """All state of all parameters in a fixed order."""
-    return chain.from_iterable(map(dict.values, states))
+def set_apart(plan: Plan, *, only_some: bool) -> None:
+    """Step a packed group's parameters one by one, each with its own copy of what they shared.
+
+    Needed where `only_some` of them step or are told something, if there is anything to share.
+    """
+    model = [name for name, slot in plan.slots.items() if slot.scope is Scope.MODEL]
+    if not only_some or not (model or "step" in plan.names):
+        return
+    for state in plan.states:
+        for name in model:
+            state[name] = None if state[name] is None else state[name].clone()
+    plan.packed = None
+
+
+def cut(whole: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of something laid out as the buffer, in the shapes of the parameters."""
+    parts = whole.split([param.numel() for param in params])
+    return [part.view(param.shape) for part, param in zip(parts, params, strict=True)]
 
 
 def _check(plan: Plan) -> None:
@@ -127,35 +141,72 @@ def _check(plan: Plan) -> None:
             f"flat=True needs parameters of one device and dtype in a group, got {len(kinds)} "
             "kinds; make a group of each"
         )
-    if len({id(param) for param in plan.params}) < len(plan.params):
-        raise ValueError("flat=True needs each parameter once in its group")
 
 
-def _cut(flat: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-    """The buffer's parts in the shapes of the parameters."""
-    parts = flat.split([param.numel() for param in params])
-    return [part.view(param.shape) for part, param in zip(parts, params, strict=True)]
+def _stand_as_one(slot: Slot, name: str, values: list[Tensor | None]) -> bool:
+    """Whether all parameters have begun the state or none, and show the same where they share."""
+    begun = [value for value in values if value is not None]
+    if len(begun) < len(values):
+        return not begun
+    if name != "step" and slot.scope is not Scope.MODEL:
+        return True
+    return bool((torch.stack(begun) == begun[0]).all())
 
 
-def _packed_state(
-    name: str, slot: Slot, flat: Tensor, params: Sequence[Tensor], states: Sequence[State]
-) -> Tensor | None:
-    """The buffer of one state, of which each parameter's dict gets its view."""
-    values: list[Any] = [state[name] for state in states]
-    if any(value is None for value in values):
-        for state in states:
-            state[name] = None
+def _moved_together(params: Sequence[Tensor]) -> Tensor:
+    """The new buffer, of which the parameters become views."""
+    spans = sorted(
+        (param.data_ptr(), param.data_ptr() + param.numel() * param.element_size())
+        for param in params
+        if param.numel()
+    )
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        raise ValueError(
+            "flat=True needs each parameter once and in memory of its own, got two that share "
+            "some; tie weights by using one Parameter twice in the network"
+        )
+    flat = torch.cat([param.detach().reshape(-1) for param in params])
+    for param, view in zip(params, cut(flat, params), strict=True):
+        param.data = view
+    return flat
+
+
+def _of_one(plan: Plan, group: Group, params: list[Tensor], states: list[State]) -> Plan:
+    """The plan with the buffer as its only parameter, executed as the plan is."""
+    one = replace(plan, settings=[], params=params, states=states, packed=None, insists=False)
+    if plan.programs is not None:
+        one.programs = {}
+    elif plan.fused != NOT_ASKED_FOR:
+        one.fused = fused_kernel(one, group)
+    return one
+
+
+def _joined(slot: Slot, name: str, values: list[Tensor | None]) -> Tensor | None:
+    """All parameters' state in one buffer, None where it has not begun."""
+    begun = [value for value in values if value is not None]
+    if not begun:
         return None
+    if name == "step":
+        return torch.stack(begun)
     if slot.scope is Scope.MODEL:
-        whole = values[0].clone()
+        return begun[0].clone()
+    return torch.cat([value.reshape(-1) for value in begun])
+
+
+def _share(whole: Tensor | None, slot: Slot, name: str, plan: Plan) -> None:
+    """Give each parameter its view."""
+    if whole is None:
+        return
+    if name == "step":
+        views = list(whole.unbind())
+    elif slot.scope is Scope.MODEL:
+        views = [whole] * len(plan.params)
     else:
-        whole = torch.cat([value.reshape(-1) for value in values])
-    assert slot.scope is Scope.MODEL or whole.shape == flat.shape
-    _share(whole, name, params, states)
-    return whole
-
-
-def _share(whole: Tensor, name: str, params: Sequence[Tensor], states: Sequence[State]) -> None:
-    views = _cut(whole, params) if whole.ndim else [whole] * len(params)
-    for state, view in zip(states, views, strict=True):
+        views = cut(whole, plan.params)
+    for state, view in zip(plan.states, views, strict=True):
         state[name] = view
+
+
+def _values(states: Sequence[State]) -> Iterator[Tensor | None]:
+    """All state of all parameters in a fixed order."""
+    return chain.from_iterable(map(dict.values, states))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sciopt.projection import Box, Simplex
-from sciopt.rule import Clock, Direction, Rate, Real, Rule, State
+from sciopt.rule import Clock, Direction, Rate, Real, Rule, Slot, State
 
 if TYPE_CHECKING:
     from sciopt.engine.fused import FusedKernel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Group = Mapping[str, Any]
 Projection = Simplex | Box
-Layout = tuple[torch.Size, tuple[int, ...]]
+Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
 Programs = tuple[Callable[..., Any] | None, Callable[..., Any]]
 """Compiled: the rates coarser than an element, if there are any, and the rest of the step."""
 Fingerprint = tuple[list[int], list[Layout]]
@@ -31,10 +31,10 @@ class Plan:
     """One parameter group made ready: rules with its settings, its parameters and their state.
 
     `settings` are the values the rules were read from; the plan is good while they, the
-    parameters and their dicts of state stay. `weights` are the rates that multiply the gradient,
-    `rates` those that multiply the update. `fused` is torch's kernel, or why there is none;
-    `insists` says that a step without it is an error. `programs` and `factors` are the compiled
-    engine's own.
+    parameters and their dicts of state stay. `slots` are the state that the rules keep.
+    `weights` are the rates that multiply the gradient, `rates` those that multiply the update.
+    `fused` is torch's kernel, or why there is none; `insists` says that a step without it is an
+    error. `programs` and `factors` are the compiled engine's own.
     """
 
     settings: list[Any]
@@ -43,6 +43,7 @@ class Plan:
     rates: Sequence[Rate]
     params: list[Tensor]
     states: list[State]
+    slots: Mapping[str, Slot]
     projection: Projection | None
     insists: bool = False
     fused: FusedKernel | str = NOT_ASKED_FOR
@@ -51,18 +52,16 @@ class Plan:
     packed: Packed | None = None
     dtypes: list[torch.dtype] = field(init=False)
     names: frozenset[str] = field(init=False)
-    """The state that the rules keep."""
     begins: bool = field(init=False)
     """Whether a rule begins some state at its first gradient."""
     published: tuple[str, ...] = field(init=False)
     """What the application must have published before a step."""
 
     def __post_init__(self) -> None:
-        slots = {name: slot for rule in self.rules for name, slot in rule.slots().items()}
         self.dtypes = [param.dtype for param in self.params]
-        self.names = frozenset(slots)
-        self.begins = any(slot.initial is None for slot in slots.values())
-        self.published = tuple(name for name, slot in slots.items() if slot.published)
+        self.names = frozenset(self.slots)
+        self.begins = any(slot.initial is None for slot in self.slots.values())
+        self.published = tuple(name for name, slot in self.slots.items() if slot.published)
 
     def stands(self) -> bool:
         """Whether the parameters still have the precision that the state was made for."""
@@ -78,8 +77,8 @@ class Plan:
 class Work:
     """One group's part of a step: the parameters that have a gradient, and their clocks to advance.
 
-    `skip` is 1 on the device, a float32 without axes, if the step is to change nothing. `alike`
-    says that parameters, gradients and state are a packed group's own, which lie alike in memory.
+    `skip` is 1 on the device, a float32 without axes, if the step is to change nothing. `outer`
+    is the plan of the group whose buffer this steps, if it is a packed one.
     """
 
     plan: Plan
@@ -89,10 +88,10 @@ class Work:
     states: Sequence[State]
     steps: Sequence[Tensor]
     skip: Tensor | None = None
-    alike: bool = False
+    outer: Plan | None = None
     clocks: list[Clock] = field(default_factory=list)
 
 
 def layouts(tensors: Sequence[Tensor]) -> list[Layout]:
-    """Shape and strides of each tensor."""
-    return [(tensor.shape, tensor.stride()) for tensor in tensors]
+    """Shape, strides and dtype of each tensor."""
+    return [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sciopt.engine.compiled import compiled_step
 from sciopt.engine.fused import advance, fused_step
+from sciopt.engine.packed import cut
 from sciopt.engine.plan import Work
-from sciopt.engine.update import Part, Settings, step_one
-from sciopt.rule import Clock, Model, Rate
+from sciopt.engine.update import Part, Settings, kept, step_one, undone
+from sciopt.rule import Clock, Model, Rate, State
 
 
 def run(works: Sequence[Work]) -> None:
@@ -35,11 +36,15 @@ def run(works: Sequence[Work]) -> None:
 def _clocks(work: Work) -> list[Clock]:
     """The clocks after this step; on the host numbers, and one clock for all that show the same."""
     if "step" not in work.plan.names:
-        return [Clock(math.nan)] * len(work.states)
+        return [Clock(None)] * len(work.states)
     steps: list[Tensor] = [state["step"] for state in work.states]
-    if steps and steps[0].is_cuda:
+    if not all(step.is_cpu for step in steps):
         # float32 cannot tell 1 - 0.999^step from its neighbours well enough.
-        return [Clock((step + 1).double()) for step in steps]
+        counts = torch.stack([step.to(steps[0].device) for step in steps]).double() + 1
+        clocks = [Clock(count) for count in counts.unbind()]
+        for clock in clocks:
+            clock.siblings = clocks
+        return clocks
     values = [step.item() + 1 for step in steps]
     by_value = {value: Clock(value) for value in set(values)}
     return [by_value[value] for value in values]
@@ -55,12 +60,23 @@ def _surveys(works: Sequence[Work]) -> list[Tensor | None]:
     """What each rate learns of all parameters; the first group's rates ask, for all groups."""
     rates = works[0].plan.rates
     asking = [type(rate).survey is not Rate.survey for rate in rates]
-    parts = [part for work in works for part in _parts(work, [])] if any(asking) else []
-    if not parts:
+    if not any(asking):
         return []
-    model = Model(
-        [part.param for part in parts],
-        [part.descent() for part in parts],
-        [part.state for part in parts],
-    )
-    return [rate.survey(model) if asks else None for rate, asks in zip(rates, asking, strict=True)]
+    params: list[Tensor] = []
+    gradients: list[Tensor] = []
+    states: list[State] = []
+    for work in works:
+        descents = [part.descent() for part in _parts(work, [])]
+        if work.outer is not None:
+            descents = cut(descents[0], work.outer.params)
+        gradients += descents
+        params += work.params if work.outer is None else work.outer.params
+        states += work.states if work.outer is None else work.outer.states
+    if not params:
+        return []
+    model = Model(params, gradients, states)
+    listeners = [rate for rate, asks in zip(rates, asking, strict=True) if asks]
+    with undone(works[0].skip, [each for state in states for each in kept(listeners, state)]):
+        return [
+            rate.survey(model) if asks else None for rate, asks in zip(rates, asking, strict=True)
+        ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sciopt.engine.plan import Group, Plan
-from sciopt.rule import Clock, Real, Rule, Scope, Signals, State
+from sciopt.rule import Clock, Rate, Real, Rule, Scope, Signals, State
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,6 @@ class Part(NamedTuple):
 
 def step_one(part: Part) -> None:
     """Change one parameter and its state in place."""
-    if (
-        part.skip is not None
-        and any(value is None for value in part.state.values())
-        and bool(part.skip)
-    ):
-        return  # State that a rule has yet to begin cannot be put back: wait for the device, once.
     move(part, observe_coarse(part))
 
 
@@ -90,10 +84,10 @@ def observe_coarse(part: Part) -> Tensor | None:
     if all(rate.scope is Scope.ELEMENT for rate in part.plan.rates):
         return None
     coarse = [rate for rate in part.plan.rates if rate.scope is not Scope.ELEMENT]
-    with undone(part, kept(coarse, part.state)):
+    with undone(part.skip, kept(coarse, part.state)):
         signals = part.signals(part.descent())
         _observe(part, signals, element=False)
-        rates = [rate.rate(part.state, part.clock) for rate in coarse]
+        rates = [_applied(rate, part) for rate in coarse]
     return math.prod(rates[1:], start=rates[0]).to(part.param.dtype)
 
 
@@ -101,12 +95,12 @@ def move(part: Part, coarse: Tensor | None) -> None:
     """Show the gradient to the rates of elements and to the direction, and step."""
     plan, param, state, settings = part.plan, part.param, part.state, part.settings
     element = [rate for rate in plan.rates if rate.scope is Scope.ELEMENT]
-    with undone(part, [param, *kept([plan.direction, *element], state)]):
+    with undone(part.skip, [param, *kept([plan.direction, *element], state)]):
         grad = part.descent()
         signals = part.signals(grad)
         _observe(part, signals, element=True)
         # A number in float64 would carry a parameter without axes, and its state, along.
-        rates = [rate.rate(state, part.clock).to(param.dtype) for rate in element]
+        rates = [_applied(rate, part).to(param.dtype) for rate in element]
         if coarse is not None:
             rates.append(coarse)
         rate = math.prod(rates[1:], start=rates[0]) if rates else param.new_ones(())
@@ -121,6 +115,18 @@ def move(part: Part, coarse: Tensor | None) -> None:
             param.copy_(plan.projection.project(param, rate))
 
 
+def _applied(rate: Rate, part: Part) -> Tensor:
+    """The rate, once it is a tensor of its scope's shape."""
+    value, shape = rate.rate(part.state, part.clock), rate.scope.shape(part.param)
+    if not isinstance(value, Tensor) or value.shape != shape:
+        got = f"one of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(
+            f"{rate.label} is {rate.scope.value}: for a parameter of shape "
+            f"{tuple(part.param.shape)} its rate must be a tensor of shape {shape}, got {got}"
+        )
+    return value
+
+
 def _observe(part: Part, signals: Signals, *, element: bool) -> None:
     surveys = part.surveys or [None] * len(part.plan.rates)
     for rate, survey in zip(part.plan.rates, surveys, strict=True):
@@ -129,15 +135,15 @@ def _observe(part: Part, signals: Signals, *, element: bool) -> None:
 
 
 @contextmanager
-def undone(part: Part, tensors: Sequence[Tensor]) -> Iterator[None]:
+def undone(skip: Tensor | None, tensors: Sequence[Tensor]) -> Iterator[None]:
     """What happens inside is undone where the step is to be skipped, on the device."""
-    if part.skip is None:
+    if skip is None:
         yield
         return
     before = [tensor.clone() for tensor in tensors]
     yield
     for tensor, old in zip(tensors, before, strict=True):
-        tensor.copy_(torch.where(part.skip == 1, old, tensor))
+        tensor.copy_(torch.where(skip.to(tensor.device) == 1, old, tensor))
 
 
 def kept(rules: Sequence[Rule], state: State) -> list[Tensor]:
