@@ -70,17 +70,22 @@ class Composed(torch.optim.Optimizer):
             composition; "fused": torch's kernel (ValueError where there is none); "auto": fused
             where possible, else eager; "compiled": by TorchInductor, in few passes over the
             memory, for large parameters. The first step then takes seconds to compile; changing
-            lr, weight decay or a published value compiles nothing anew, changing betas does.
+            lr, weight decay or a published value compiles nothing anew; changing betas does, and
+            a new pattern of missing gradients.
         flat: pack each group's parameters into one buffer, which saves a small network's step
             most of its time. Rates must be per element or per model. `param.data` becomes a view
             of the buffer: views of a parameter's memory that were taken before see no further
             steps, saving a single parameter saves the whole buffer, every layout becomes
-            contiguous, and gradients are copied (one more buffer). Do not use it under FSDP, with
-            memory that is shared between processes, or with CUDA graphs captured before.
+            contiguous, and gradients are copied (one more buffer). A step in which only some
+            parameters have a gradient sets their clocks apart, and from then on each is stepped
+            alone. Do not use it under FSDP, with memory that is shared between processes, or with
+            CUDA graphs captured before.
         on_nonfinite: what a NaN or an infinity in any gradient does. "propagate": it enters the
             step, as in torch; "skip": the step changes nothing, clocks included, which is decided
             on the device without waiting for it; "raise": FloatingPointError naming step and
             parameter, before anything is changed, at the price of waiting for the device.
+
+    State that a changed setting makes needless, such as the buffer at momentum 0, is dropped.
 
     Raises:
         ValueError: a setting out of range, no parameters, two rules that keep the same state; in
