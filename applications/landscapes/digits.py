@@ -131,8 +131,7 @@ class Networks:
     def _all_diverged(self) -> Ended:
         return Ended(
             Status.DIVERGED,
-            f"all {len(self.lr)} networks diverged; the last in step "
-            f"{int(self.diverged_step.max())}",
+            f"every network diverged; the last in step {int(self.diverged_step.max())}",
         )
 
     @torch.no_grad()

@@ -157,8 +157,8 @@ class Newton(Method):
 def _needed(hessian: Hessian | None) -> Hessian:
     if hessian is None:
         raise ValueError(
-            "jacobi and newton need the Hessian of one smooth loss, which slopes, dormant, reddi, "
-            "sparse-losses and noise do not have; use another method or a landscape"
+            "jacobi and newton need the Hessian, which slopes, dormant, reddi, sparse-losses, "
+            "noise and digits do not give; use another method, or a landscape such as quadratic"
         )
     return hessian
 

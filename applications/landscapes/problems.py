@@ -9,10 +9,10 @@ can be evaluated on a mesh (rows, columns, n) as it stands. One step is one grad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import pi
+from math import inf, isfinite, pi
 from typing import ClassVar, Literal
 
 import torch
@@ -20,6 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sciopt.rule import check_range
+
+
+def check_each(name: str, values: Sequence[float], low: float = -inf, least: int = 1) -> None:
+    """Raise ValueError unless there are `least` values or more, all finite and at least `low`."""
+    if len(values) < least or not all(isfinite(value) and value >= low for value in values):
+        count, bound = ("one", "two")[least - 1], f" >= {low:g}" if low > -inf else ""
+        raise ValueError(f"got {name} = {values}; use {count} or more finite numbers{bound}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class Problem(ABC):
 class Landscape(Problem):
     """One loss for all steps, with known minima of value 0."""
 
+    least_coordinates: ClassVar[Literal[1, 2]] = 1
+    """How many coordinates there must be."""
     start: tuple[float, ...] = (1.0, 1.0)
     """Where all descents begin."""
     tolerance: float = 1e-3
@@ -80,6 +89,7 @@ class Landscape(Problem):
 
     def __post_init__(self) -> None:
         check_range("tolerance", self.tolerance)
+        check_each("start", self.start, least=self.least_coordinates)
 
     def start_point(self) -> Float[Tensor, " n"]:
         """As set."""
@@ -103,8 +113,8 @@ class Quadratic(Landscape):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.condition or not all(1 <= c < float("inf") for c in self.condition):
-            raise ValueError(f"got condition = {self.condition}; use one or more numbers >= 1")
+        check_each("condition", self.condition, 1)
+        check_range("sharpness", self.sharpness)
 
     @property
     def variants(self) -> int:
@@ -192,6 +202,11 @@ class PlateauBasin(Landscape):
     width: float = 0.1
     """The basin's radius w."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("sharpness", self.sharpness)
+        check_range("width", self.width)
+
     def loss(self, x: Float[Tensor, "*batch n"], step: int) -> Float[Tensor, "*batch"]:  # noqa: ARG002
         """Half the sharpness times w² at most."""
         square = x.square().sum(-1)
@@ -202,6 +217,7 @@ class PlateauBasin(Landscape):
 class Rosenbrock(Landscape):
     """Sum of 100 (x' - x²)² + (1 - x)², x' the coordinate after x: a curved valley to all ones."""
 
+    least_coordinates: ClassVar[Literal[1, 2]] = 2
     start: tuple[float, ...] = (-1.5, 2.0)
 
     def minima(self) -> Float[Tensor, "minima n"]:
@@ -310,6 +326,9 @@ class Slopes(LinearLosses):
     factor_after: int = 0
     """The last step before that."""
 
+    def __post_init__(self) -> None:
+        check_each("slopes", self.slopes)
+
     def start_point(self) -> Float[Tensor, " n"]:
         """The origin."""
         return torch.zeros(len(self.slopes), dtype=torch.float64)
@@ -334,6 +353,7 @@ class Dormant(LinearLosses):
     """Whether a dormant parameter has no gradient (None in torch) rather than one of zero."""
 
     def __post_init__(self) -> None:
+        check_each("dormant_steps", self.dormant_steps, 0)
         if self.skipped and len(self.dormant_steps) != 1:
             raise ValueError(
                 f"got skipped with dormant_steps = {self.dormant_steps}; use one dormancy, as its "
@@ -386,6 +406,10 @@ class SparseLosses(LinearLosses):
     dimensions: int = 20
     """n."""
 
+    def __post_init__(self) -> None:
+        check_range("sequences", self.sequences, 1.0)
+        check_range("dimensions", self.dimensions, 1.0)
+
     @property
     def variants(self) -> int:
         """One for each sequence."""
@@ -429,6 +453,10 @@ class Noise(LinearLosses):
     """They start evenly over [-spread, spread]."""
     counted_after: int = 0
     """Moves are averaged after so many steps."""
+
+    def __post_init__(self) -> None:
+        check_each("deviation", self.deviation, 0)
+        check_range("walkers", self.walkers, 1.0)
 
     @property
     def variants(self) -> int:

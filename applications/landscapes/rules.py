@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciopt.rule import Clock, Direction, Rate, Real, Scope, Signals, Slot, State
+from sciopt.rule import Clock, Direction, Rate, Real, Scope, Signals, Slot, State, check_range
 
 Hessian = Callable[[Float[Tensor, "cells n"]], Float[Tensor, "cells n n"]]
 """The Hessians of the rows' losses."""
@@ -43,6 +43,9 @@ class FirstGradient(Rate):
 
     scope: ClassVar[Scope] = Scope.ELEMENT
     eps: Real = 1e-8
+
+    def __post_init__(self) -> None:
+        check_range("eps", self.eps)
 
     def slots(self) -> Mapping[str, Slot]:
         """The first gradient's size, None before there was one."""

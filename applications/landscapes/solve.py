@@ -172,7 +172,7 @@ class Descents:
         """The end of a run of which no descent is left."""
         return Ended(
             Status.DIVERGED,
-            f"all {self.diverged.numel()} descents diverged; the last, with learning rate "
+            "every descent diverged; the last, with learning rate "
             f"{float(self.lr[int(self.diverged_step.amax(0).argmax())]):g}, in step "
             f"{int(self.diverged_step.max())}",
         )

@@ -16,19 +16,24 @@ from applications.landscapes.claims import (
     l10_curvature,
     l10_edges,
 )
+from applications.landscapes.claims.reading import headed
 from sciopt.bench.domain import Claim
 
 CLAIMS: Mapping[str, Claim] = {
-    **l1_plateau.CLAIMS,
-    **l2_two_cycle.CLAIMS,
-    **l3_anisotropy.CLAIMS,
-    **l4_recovery.CLAIMS,
-    **l5_sign_descent.CLAIMS,
-    **l6_noise.CLAIMS,
-    **l7_dormant.CLAIMS,
-    **l8_finite_memory.CLAIMS,
-    **l9_sharpness.CLAIMS,
-    **l9_rate_slope.CLAIMS,
-    **l10_edges.CLAIMS,
-    **l10_curvature.CLAIMS,
+    name: headed(claim)
+    for module in (
+        l1_plateau,
+        l2_two_cycle,
+        l3_anisotropy,
+        l4_recovery,
+        l5_sign_descent,
+        l6_noise,
+        l7_dormant,
+        l8_finite_memory,
+        l9_sharpness,
+        l9_rate_slope,
+        l10_edges,
+        l10_curvature,
+    )
+    for name, claim in module.CLAIMS.items()
 }

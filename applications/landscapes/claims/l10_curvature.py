@@ -217,7 +217,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def draw(results: Sequence[Result]) -> Figure:
     """sqrt(v) against the Hessian's diagonal, and the best fixed rate."""
-    figure, ((aligned, rotated), (digits, best)) = new_figure(2, 2, panel=(4.2, 3.4))
+    figure, ((aligned, rotated), (digits, best)) = new_figure(2, 2, panel=(4.8, 3.6))
     groups = group_by([r for r in results if r.run.method == "adam"], setting)
     for axes, kind, title in (
         (aligned, "axis-aligned", "Axis-aligned, κ = 10,000: the noise decides the slope"),
@@ -302,7 +302,7 @@ def _draw_best(axes: Axes, results: Sequence[Result]) -> None:
 CLAIMS: Mapping[str, Claim] = {
     "l10-curvature": Claim(
         says="Adaptive rates approximate the inverse curvature, and the best fixed learning rate "
-        "is about 1 / lambda_max.",
+        "is about 1 / λ_max.",
         runs=RUNS,
         judge=judge,
         draw=draw,

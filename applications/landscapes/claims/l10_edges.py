@@ -138,37 +138,42 @@ def decades_per_step(result: Result) -> np.ndarray:
 
 def draw(results: Sequence[Result]) -> Figure:
     """How fast each rate converges or diverges, and what Adam does at its frozen edge."""
-    figure, (speed, course) = new_figure(1, 2, panel=(4.4, 3.6))
+    figure, (speed, course) = new_figure(1, 2, panel=(4.8, 4.2))
     for result in results:
+        # Heavy ball and frozen Adam are one descent in two metrics: their lines coincide.
+        frozen = result.run.method == "frozen-adam"
         speed.plot(
             FACTORS,
             decades_per_step(result),
-            marker="o",
-            ms=4,
+            marker="s" if frozen else "o",
+            ms=8 if frozen else 4,
+            fillstyle="none" if frozen else "full",
             label=LABELS[result.run.method],
         )
     speed.axvline(1, color="black", linewidth=1)
     speed.axhline(0, color="black", linewidth=1)
-    speed.annotate("diverges", (0.5, 0.01))
+    speed.annotate("diverges", (0.5, 0.008))
     speed.annotate("converges", (1.5, -0.015), ha="right")
     speed.set(
         ylim=(-0.1, 0.1),
         xlabel="learning rate / predicted edge",
-        ylabel="growth of the distance, decades per step",
+        ylabel="growth of distance [decades/step]",
         title=f"The edge of stability on a quadratic\nof sharpness L = {SHARPNESS:g}",
     )
     adam = results[-1]
     shown = slice(1, None, 4)
     for factor in (0.5, 1.5):
         sharpness = SHARPNESS * adam.arrays["step_size"][shown, 0, FACTORS.index(factor), -1]
-        label = f"Adam itself, lr {factor:g} x the edge"
+        label = f"Adam itself, lr {factor:g} × the edge"
         course.plot(adam.arrays["path_steps"][shown], sharpness, linewidth=1, label=label)
     course.axhline(AVERAGE_EDGE, color="black", linewidth=1)
-    course.annotate("38", (0, AVERAGE_EDGE), (2, 3), textcoords="offset points")
+    course.annotate(
+        f"frozen edge {AVERAGE_EDGE:.0f}", (0, AVERAGE_EDGE), (6, 3), textcoords="offset points"
+    )
     course.set(
         ylim=(0, 1.6 * AVERAGE_EDGE),
         xlabel="step",
-        ylabel="step size x curvature",
+        ylabel="step size × curvature",
         title="Adam's own rates rise beyond the edge,\nuntil a burst of gradients takes them back",
     )
     course.legend(loc="upper right")
@@ -179,7 +184,7 @@ def draw(results: Sequence[Result]) -> Figure:
 CLAIMS: Mapping[str, Claim] = {
     "l10-stability-edges": Claim(
         says="The curvature sets the largest stable rate: 2 / L for gradient descent, "
-        "2(1 + b) / L for the heavy ball, 2(1 + b) / (L(1 + 2b)) for Nesterov, 38 / L' for Adam "
+        "2(1 + β) / L for the heavy ball, 2(1 + β) / (L(1 + 2β)) for Nesterov, 38 / L' for Adam "
         "in the metric of its rates.",
         runs=RUNS,
         judge=judge,

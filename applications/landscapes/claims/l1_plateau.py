@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,65 +67,113 @@ def final_distance(result: Result) -> np.ndarray:
 
 def draw(results: Sequence[Result]) -> Figure:
     """Paths on the landscape, where each rate ends, and how soon it settles."""
-    figure, (plane, ends, steps) = new_figure(1, 3, panel=(4.0, 3.7))
+    figure, ((plane, basin), (ends, steps)) = new_figure(2, 2, panel=(5.2, 3.9))
     edge = 2 / LANDSCAPE.sharpness
-    for colour, result in zip(COLOURS, results, strict=False):
+    for number, (colour, result) in enumerate(zip(COLOURS, results, strict=False)):
         method, rates = result.run.method, result.arrays["lr"]
-        style = {"color": colour, "linestyle": ":" if method in FIXED else "-"}
-        if method == "sgd":
-            # The largest stable rate, and one that leaves the plateau.
-            shown = [int(np.searchsorted(rates, edge)) - 1, int(np.searchsorted(rates, 0.2))]
-        else:
-            shown = [int(np.argmin(steps_to_settle(result)[0]))] if method in ADAPTIVE else []
-        for rate in shown:
-            label = f"{LABELS[method]}, lr {rates[rate]:.2g}"
+        style: dict[str, Any] = {"color": colour, "linestyle": ":" if method in FIXED else "-"}
+        for rate in _shown(result):
             path = result.arrays["path"][:, 0, rate]
-            plane.plot(*path.T, **style, marker="o", ms=2.5, linewidth=1, label=label)
+            left = final_distance(result)[rate]
+            label = f"{LABELS[method]}, lr {rates[rate]:.2g}: ends {left:.2g} away"
+            plane.plot(*path.T, **style, label=label)
+            near = path[_around(np.abs(path).max(-1) < 5 * LANDSCAPE.width)]
+            basin.plot(*near.T, **style, marker="o", ms=3, linewidth=1.2)
+        reached = steps_to_settle(result)[0]
         ends.plot(rates, final_distance(result), **style, label=LABELS[method])
-        steps.plot(rates, steps_to_settle(result)[0], **style, marker="o", ms=2)
+        steps.plot(rates, reached, **style, marker="o", ms=2)
+        never = np.where(np.isinf(reached), STEPS * 1.4 ** (number + 1), np.nan)
+        steps.plot(rates, never, color=colour, linestyle="-", linewidth=3, solid_capstyle="butt")
     _draw_slope(figure, plane)
-    plane.legend(loc="lower right", fontsize=7, frameon=True)
+    _draw_basin(basin)
+    plane.plot(*LANDSCAPE.start, "ws", ms=5, markeredgecolor="black")
+    plane.annotate("start", LANDSCAPE.start, (6, -3), textcoords="offset points")
+    plane.legend(loc="upper left", fontsize=7, frameon=True)
     tolerance = LANDSCAPE.tolerance * float(np.linalg.norm(LANDSCAPE.start))
     ends.axhline(tolerance, color="black", linewidth=1, linestyle="--")
-    ends.axvline(edge, color="grey", linewidth=1)
-    offset = {"textcoords": "offset points"}
-    ends.annotate("settled below", (1e6, tolerance), (0, -10), ha="right", **offset)
-    ends.annotate("2 /\nsharpness", (edge, 1e-5), (-2, 0), ha="right", fontsize=7, **offset)
+    offset: dict[str, Any] = {"textcoords": "offset points"}
+    ends.annotate("at the minimum", (1e6, tolerance), (0, -10), ha="right", **offset)
+    steps.axhline(STEPS, color="black", linewidth=1, linestyle="--")
+    top = STEPS * 1.4 ** (len(results) + 2)
+    steps.annotate("bars: rates that never do", (1e6, top), (0, -6), ha="right", **offset)
     for axes in (ends, steps):
+        axes.axvline(edge, color="grey", linewidth=1)
         axes.set(xscale="log", yscale="log", xlim=(RATES[0], RATES[-1]), xlabel="learning rate")
+    ends.annotate("2 / sharpness", (edge, 1e-5), (-3, 0), fontsize=7, ha="right", **offset)
     ends.set(
         ylim=(1e-6, 1e6),
-        ylabel=f"distance to the minimum after {results[0].last.step} steps",
-        title="No fixed rate ends at the minimum: below\n2 / sharpness slow, above it thrown out",
+        ylabel=f"final distance, {results[0].last.step} steps",
+        title="Where each learning rate ends: SGD creeps,\n"
+        "or cannot stay, which it can below 2 / sharpness",
     )
     steps.set(
-        ylim=(10, STEPS),
-        ylabel="steps until the minimum is reached for good",
-        title="Adaptive rates reach it,\nover two decades of the learning rate",
+        ylim=(50, top),
+        ylabel="steps until there for good",
+        title="How soon each learning rate settles at the minimum",
     )
     figure.legend(*ends.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
+def _shown(result: Result) -> list[int]:
+    """Rates whose paths are drawn: SGD's largest stable one and one fit for the plateau; best."""
+    method, rates = result.run.method, result.arrays["lr"]
+    if method in ADAPTIVE:
+        return [int(np.argmin(steps_to_settle(result)[0]))]
+    if method == "sgd":
+        stable = int(np.searchsorted(rates, 2 / LANDSCAPE.sharpness)) - 1
+        return [stable, int(np.searchsorted(rates, 0.2))]
+    return []
+
+
+def _around(inside: np.ndarray) -> np.ndarray:
+    """Places of points inside and of their neighbours, up to 200: the rest lies on the minimum."""
+    places = np.flatnonzero(inside | np.roll(inside, 1) | np.roll(inside, -1))
+    return places[:200]
+
+
 def _draw_slope(figure: Figure, axes: Axes) -> None:
     """The size of the gradient, which is what tells a plateau from a basin."""
-    side = np.linspace(-4, 10, 141)
+    low, high = -4.0, 12.0
+    side = np.linspace(low, high, 161)
     points = torch.tensor(np.stack(np.meshgrid(side, side), axis=-1)).requires_grad_()
     (gradient,) = torch.autograd.grad(LANDSCAPE.loss(points, 1).sum(), points)
-    slope = gradient.norm(dim=-1).clamp(min=1e-3)
-    mesh = axes.pcolormesh(
-        side, side, slope, norm=LogNorm(1e-3, 1e2), cmap="Greys", rasterized=True, zorder=0
+    slope = gradient.norm(dim=-1).clamp(min=1e-3, max=1e2)
+    filled = axes.contourf(
+        side, side, slope, np.logspace(-3, 2, 11), norm=LogNorm(1e-3, 1e4), cmap="Greys"
     )
-    figure.colorbar(mesh, ax=axes, label="slope |∇f|", shrink=0.8)
-    axes.plot(*LANDSCAPE.start, "ws", ms=5, markeredgecolor="black")
+    bar = figure.colorbar(filled, ax=axes, label="slope |∇f|", shrink=0.9)
+    bar.set_ticks([1e-3, 1e-2, 1e-1, 1, 10, 100])
     axes.grid(False)
     axes.set_aspect("equal")
     axes.set(
-        xlim=(-4, 10),
-        ylim=(-4, 10),
+        xlim=(low, high),
+        ylim=(low, high),
         xlabel="x",
         ylabel="y",
-        title="A plateau around a sharp basin:\nSGD creeps, or is thrown out of the picture",
+        title="Paths over the plateau: the slope falls\nby a million from the basin to the start",
+    )
+
+
+def _draw_basin(axes: Axes) -> None:
+    """The basin, by contours of the loss."""
+    half = 4 * LANDSCAPE.width
+    side = np.linspace(-half, half, 121)
+    loss = LANDSCAPE.loss(torch.tensor(np.stack(np.meshgrid(side, side), axis=-1)), 1).numpy()
+    top = LANDSCAPE.sharpness * LANDSCAPE.width**2 / 2
+    lines = axes.contour(
+        side, side, loss, top * np.array([0.1, 0.3, 0.5, 0.7, 0.8, 0.9]), colors="0.6", linewidths=1
+    )
+    axes.clabel(lines, fmt="%g", fontsize=7)
+    axes.grid(False)
+    axes.set_aspect("equal")
+    axes.set(
+        xlim=(-half, half),
+        ylim=(-half, half),
+        xlabel="x",
+        ylabel="y",
+        title=f"The same in the basin (contours of the loss, {top:g} on the\nplateau): "
+        "adaptive paths end at the minimum",
     )
 
 

@@ -68,31 +68,40 @@ def cycle(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def draw(results: Sequence[Result]) -> Figure:
     """The end of a path in the valley, and distances over the steps."""
-    figure, (plane, course) = new_figure(1, 2, panel=(4.2, 3.4))
+    figure, (plane, course) = new_figure(1, 2, panel=(4.8, 3.8))
     problem = Quadratic(start=(3.0, 2.0), condition=(10.0,), sharpness=10.0)
     x, y = np.meshgrid(np.linspace(-0.2, 0.8, 101), np.linspace(-0.15, 0.15, 101))
     loss = problem.loss(torch.tensor(np.stack([x, y], axis=-1)), 1).numpy()
     plane.contour(x, y, loss, np.geomspace(1e-3, 1, 10), colors="0.7", linewidths=0.6)
     normalised, sgd = results[1], results[2]
     plane.plot(*normalised.arrays["path"][:200, 0, 0].T, marker="o", ms=3, linewidth=0.8)
+    ends = normalised.arrays["path"][-2:, 0, 0]
+    plane.annotate("", ends[0], ends[1], arrowprops={"arrowstyle": "<->", "color": "black"})
+    gap = f"gap {np.linalg.norm(ends[1] - ends[0]):.10g}"
+    plane.annotate(gap, ends.mean(0), (-6, 0), textcoords="offset points", ha="right", va="center")
     plane.set(
         xlim=(-0.2, 0.8),
         ylim=(-0.15, 0.15),
         xlabel="x (curvature 1)",
         ylabel="y (curvature 10)",
-        title="The normalised gradient, lr 0.1, ends in a\ntwo-cycle along the greatest curvature",
+        title="Contours of the loss: the normalised gradient, lr 0.1,\n"
+        "ends in a two-cycle along the greatest curvature",
     )
     # Every step at first, then about a hundred a decade.
     shown = np.unique(np.geomspace(1, len(normalised.arrays["path"]) - 1, 300).astype(int))
     steps = normalised.arrays["path_steps"][shown]
     for rate, colour in enumerate(COLOURS[: len(RATES)]):
         lr = RATES[rate]
-        for result, style, label in (
-            (normalised, "-", f"normalised, lr {lr:g}"),
-            (sgd, ":", f"SGD, lr {lr:g}"),
-        ):
-            path = result.arrays["path"][shown, 0, rate]
-            course.plot(steps, distance(result, path), style, color=colour, label=label, lw=1)
+        here, before = (
+            distance(normalised, normalised.arrays["path"][shown - back, 0, rate])
+            for back in (0, 1)
+        )
+        low, high = np.minimum(here, before), np.maximum(here, before)
+        course.fill_between(steps, low, high, color=colour, alpha=0.3, linewidth=0)
+        course.plot(steps, high, "-", color=colour, lw=1.2, label=f"normalised, lr {lr:g}")
+        course.plot(steps, low, "-", color=colour, lw=1.2)
+        away = distance(sgd, sgd.arrays["path"][shown, 0, rate])
+        course.plot(steps, away, ":", color=colour, lw=1.2, label=f"SGD, lr {lr:g}")
         course.axhline(lr / 2, color=colour, linewidth=0.6, linestyle="--")
     course.set(
         xscale="log",
@@ -100,7 +109,7 @@ def draw(results: Sequence[Result]) -> Figure:
         ylim=(1e-8, 10),
         xlabel="step",
         ylabel="distance to the minimum",
-        title="It stays about lr / 2 (dashed) away;\nSGD converges",
+        title="Bands: the two ends of the cycle, lr apart,\naround lr / 2 (dashed); SGD converges",
     )
     figure.legend(*course.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -116,21 +116,21 @@ def judge(results: Sequence[Result]) -> Verdict:
 def draw(results: Sequence[Result]) -> Figure:
     """Rates around the drop, AdaGrad's travel, and its regret against the bound."""
     *drops, travel, regret = results
-    figure, (rates, course, bound) = new_figure(1, 3, panel=(3.7, 3.2))
+    figure, (rates, course, bound) = new_figure(1, 3, panel=(3.9, 3.5))
     for result in drops:
         shown = np.unique(np.geomspace(1, len(result.arrays["path"]) - 1, 400).astype(int))
         rate = result.arrays["step_size"][shown, 0, 0, 0] / result.arrays["lr"][0]
         rates.plot(result.arrays["path_steps"][shown], rate, label=LABELS[result.run.method])
     rates.axvline(DROP_AFTER, color="grey", linewidth=1)
     rates.annotate(
-        f"gradients\nx {DROP:g}", (DROP_AFTER, 300), (-4, 0), textcoords="offset points", ha="right"
+        f"gradients\n× {DROP:g}", (DROP_AFTER, 300), (-4, 0), textcoords="offset points", ha="right"
     )
     rates.set(
         xscale="log",
         yscale="log",
         xlabel="step",
         ylabel="step size / learning rate",
-        title="AdaGrad's rate never recovers",
+        title="When gradients shrink, AdaGrad's rate stays\nlow, the others' recover",
     )
     rates.legend(loc="upper left")
     steps = travel.arrays["path_steps"]
@@ -143,15 +143,19 @@ def draw(results: Sequence[Result]) -> Figure:
         yscale="log",
         xlabel="steps T",
         ylabel="distance travelled",
-        title="On a constant slope it travels\nwith the root of time",
+        title="On a constant slope AdaGrad travels\nwith the root of time",
     )
     course.legend(loc="upper left")
     bound.hist(regret_over_bound(regret), bins=np.linspace(0, 1, 41))
     bound.axvline(1, color="black", linewidth=1, linestyle="--")
+    bound.annotate(
+        "bound", (1, 0.97), (-4, 0), xycoords=("data", "axes fraction"),
+        textcoords="offset points", ha="right", va="top",
+    )  # fmt: skip
     bound.set(
         xlabel="regret / (√2 D Σ|gᵢ|)",
-        ylabel=f"sequences of {regret.last.step} sparse losses",
-        title="Its regret stays within the bound",
+        ylabel=f"sequences (of {regret.last.step} sparse losses)",
+        title="AdaGrad's regret against its bound,\n50 sequences",
     )
     return figure
 

@@ -51,20 +51,31 @@ def judge(results: Sequence[Result]) -> Verdict:
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """The length of a move against the gradient."""
-    figure, axes = new_figure(1, 1, panel=(4.6, 3.4))
+    """The length of a move against the gradient, and by how much it misses lr."""
+    figure, (whole, missing) = new_figure(1, 2, panel=(4.4, 3.5))
     order = np.argsort(np.abs(SLOPES))
+    sizes = np.abs(SLOPES)[order]
     for result, label, marker in zip(results, LABELS, ("o", "x", "."), strict=True):
         length = np.abs(moves(result)[0])[order] / RATE
-        axes.plot(np.abs(SLOPES)[order], length, marker=marker, ms=4, label=label)
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="gradient |g|",
-        ylabel="length of a move / learning rate",
-        title="Without memory Adam's move is lr, whatever the gradient",
+        whole.plot(sizes, length, marker=marker, ms=4, label=label)
+        if result.run.method == "adam":
+            # Round-off of a move of exactly lr is drawn where it would begin to be seen.
+            missing.plot(sizes, np.maximum(np.abs(1 - length), 1e-17), marker=marker, ms=4)
+    for axes in (whole, missing):
+        axes.set(xscale="log", yscale="log", xlabel="gradient |g|")
+    whole.set(
+        ylabel="length of a move / lr",
+        title="Without memory Adam's move is lr,\nwhatever the gradient",
     )
-    axes.legend(loc="upper left")
+    missing.axhline(EXACT / RATE, color="black", linewidth=1, linestyle=":")
+    missing.annotate(
+        "counted as equal below", (1e-6, EXACT / RATE), (0, 4), textcoords="offset points"
+    )
+    missing.set(
+        ylabel="|1 - length of a move / lr|",
+        title="The default eps shortens the moves\nof small gradients",
+    )
+    figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -15,7 +15,7 @@ from sciopt.bench.style import new_figure
 BETA1, BETA2 = 0.9, 0.999
 DENSE = tuple(range(201))
 WIDE = (0, 9, 99, 999, 9999)
-LONG, AFTER = 20_000, 60
+LONG, AFTER = 12_000, 60
 SPIKE_AFTER, SKIPPED = 300, 1000
 UNIT = {"method.lr": (1.0,), "method.eps": 1e-200}
 
@@ -106,21 +106,23 @@ def judge(results: Sequence[Result]) -> Verdict:
 
 def draw(results: Sequence[Result]) -> Figure:
     """The first step over the dormancy, and the burst that follows."""
-    dense, wide, lasting, spike, _ = results
-    figure, (first, course) = new_figure(1, 2, panel=(4.4, 3.4))
+    dense, wide, lasting, spike, skipped = results
+    figure, (first, course) = new_figure(1, 2, panel=(4.6, 3.5))
     dormant = np.unique(np.geomspace(1, 1e5, 200).astype(int))
     first.plot(dormant, predicted_first_step(dormant), color="black", lw=1, label="closed form")
     for result, marker in ((dense, "."), (wide, "o")):
         lengths = result.run.overrides["problem.dormant_steps"]
         label = f"measured, {len(lengths)} from {min(lengths)} to {max(lengths)}"
         first.plot(lengths, first_steps(result), marker, ms=4, label=label)
+    label = "measured, no gradient at all (None)"
+    first.plot(SKIPPED, first_steps(skipped), "D", ms=5, fillstyle="none", label=label)
     first.axhline(1, color="grey", linewidth=1)
     longer = np.flatnonzero(first_steps(dense) > 1)
     if len(longer):
         first.annotate(
             f"longer than lr from\n{longer[0]} dormant steps on",
             (longer[0], 1),
-            (1.3, 2.2),
+            (1.4e3, 1.5),
             arrowprops={"arrowstyle": "->"},
         )
     first.set(
@@ -131,15 +133,21 @@ def draw(results: Sequence[Result]) -> Figure:
         ylabel="first step / lr",
         title="The step that wakes a dormant parameter",
     )
-    first.legend(loc="lower right")
-    for result, label in ((lasting, "gradient lasts"), (spike, "one spike")):
+    first.legend(loc="upper left", fontsize=7)
+    travel = float(np.abs(spike.arrays["x"]).item())
+    for result, label in (
+        (lasting, f"gradient lasts: up to {burst(lasting).max(initial=0):.4f} lr"),
+        (spike, f"one spike: {travel:.3f} lr in all"),
+    ):
         steps = burst(result)[:AFTER]
         course.plot(np.arange(1, len(steps) + 1), steps, marker="o", ms=3, label=label)
     course.axhline(1, color="grey", linewidth=1)
+    for axes, x in ((first, 1e5), (course, AFTER)):
+        axes.annotate("lr", (x, 1), (0, 3), textcoords="offset points", ha="right", color="grey")
     course.set(
         xlabel=f"step after {LONG} dormant ones",
         ylabel="step / lr",
-        ylim=(0, None),
+        ylim=(0, 8.5),
         title="The burst that follows: a lasting gradient\nadds up before sqrt(v) has caught up",
     )
     course.legend(loc="upper right")

@@ -92,7 +92,7 @@ def judge(results: Sequence[Result]) -> Verdict:
 
 def draw(results: Sequence[Result]) -> Figure:
     """Where the point is, and the regret so far."""
-    figure, (path, course) = new_figure(1, 2, panel=(4.4, 3.4))
+    figure, (path, course) = new_figure(1, 2, panel=(4.6, 3.6))
     for result in results:
         label = f"{LABELS[result.run.method]}, C = {height_of(result):g}"
         shown = np.unique(np.geomspace(1, len(result.arrays["path"]), 250).astype(int)) - 1

@@ -55,7 +55,7 @@ def judge(results: Sequence[Result]) -> Verdict:
 
 def draw(results: Sequence[Result]) -> Figure:
     """Rate against gradient."""
-    figure, axes = new_figure(1, 1, panel=(4.6, 3.4))
+    figure, axes = new_figure(1, 1, panel=(5.6, 4.2))
     for result, marker in zip(results, "osx+", strict=True):
         method = result.run.method
         label = f"{LABELS[method]}: slope {slope(result):.3f}"

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import rankdata
 
 from applications.landscapes.claims.reading import cut_short
@@ -80,6 +81,8 @@ def trained(results: Sequence[Result]) -> dict[str, np.ndarray]:
         kept = result.arrays["loss"] < TRAINED
         table = {
             "adaptive": np.full(kept.size, float(result.run.method in ADAPTIVE)),
+            "method": np.full(kept.size, list(RATES).index(result.run.method)),
+            "batch": np.full(kept.size, result.run.overrides["problem.batch_size"]),
             "sharpness": result.arrays["sharpness"],
             "accuracy": result.arrays["test_accuracy"],
             "loss": result.arrays["loss"],
@@ -88,6 +91,12 @@ def trained(results: Sequence[Result]) -> dict[str, np.ndarray]:
         for name, values in table.items():
             columns.setdefault(name, []).append(values[kept])
     return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def excess_sharpness(table: Mapping[str, np.ndarray]) -> Float[np.ndarray, " networks"]:
+    """Sharpness over what networks of the same training loss have, a parabola in logarithms."""
+    losses, sharpness = np.log(table["loss"]), np.log(table["sharpness"])
+    return np.exp(sharpness - np.polyval(np.polyfit(losses, sharpness, 2), losses))
 
 
 def partial_rank_correlation(
@@ -191,15 +200,16 @@ def _best_accuracy(results: Sequence[Result]) -> float:
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """Sharpness against training loss, test accuracy against sharpness, and the correlations."""
-    figure, (falls, test, bars) = new_figure(1, 3, panel=(4.0, 3.6))
+    """Sharpness against loss, its excess by method, test error against it, the correlations."""
+    figure, ((falls, excess), (test, bars)) = new_figure(2, 2, panel=(5.0, 3.9))
     for (method, label), colour in zip(LABELS.items(), COLOURS, strict=False):
         of_method = [result for result in results if result.run.method == method]
         losses, sharpness = _gathered(of_method, "loss"), _gathered(of_method, "sharpness")
         marker = "o" if method in ADAPTIVE else "x"
         falls.plot(
-            losses, sharpness, marker, ms=3, alpha=0.7, color=colour, linestyle="none", label=label
-        )
+            losses, sharpness, marker, ms=3, alpha=0.7, color=colour, linestyle="none",
+            label=label, rasterized=True,
+        )  # fmt: skip
     falls.axvline(TRAINED, color="grey", linewidth=1)
     falls.annotate(
         "learnt", (TRAINED, 1), (-4, -2), xycoords=("data", "axes fraction"),
@@ -210,20 +220,49 @@ def draw(results: Sequence[Result]) -> Figure:
         yscale="log",
         ylim=(1e-3, None),
         xlabel="training loss",
-        ylabel="sharpness: largest eigenvalue of the Hessian",
+        ylabel="sharpness: top Hessian eigenvalue",
         title="Sharpness goes with the training loss,\nwhatever the method",
     )
     falls.legend(loc="lower right", markerscale=1.5)
-    _draw_accuracy(figure, test, results)
+    table = trained(results)
+    if len(table["loss"]) >= FEWEST:
+        _draw_excess(excess, table)
+        _draw_accuracy(figure, test, table)
     _draw_correlations(bars, results)
     return figure
 
 
-def _draw_accuracy(figure: Figure, axes: Axes, results: Sequence[Result]) -> None:
-    table = trained(results)
+def _draw_excess(axes: Axes, table: Mapping[str, np.ndarray]) -> None:
+    ratios, shift = excess_sharpness(table), np.linspace(-0.25, 0.25, len(BATCHES))
+    for method, colour in zip(range(len(RATES)), COLOURS, strict=False):
+        for place, (batch, marker) in zip(shift, zip(BATCHES, "os^", strict=True), strict=True):
+            chosen = ratios[(table["method"] == method) & (table["batch"] == batch)]
+            x, look = method + place, {"color": colour, "linestyle": "none"}
+            axes.plot(
+                np.full(chosen.size, x), chosen, marker, ms=3, alpha=0.4, rasterized=True, **look
+            )
+            if chosen.size:
+                axes.plot([x - 0.1, x + 0.1], [np.median(chosen)] * 2, "-", color="black", lw=2)
+    for batch, marker in zip(BATCHES, "os^", strict=True):
+        axes.plot([], [], marker, color="grey", linestyle="none", label=f"batches of {batch}")
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_xticks(range(len(RATES)), LABELS.values(), fontsize=8)
+    axes.set(
+        yscale="log",
+        ylabel="sharpness / usual at that loss",
+        title="Sharper or flatter than others of the same\ntraining loss (bars: medians)",
+    )
+    axes.set_ylim(ratios.min() / 1.5, 2 * ratios.max())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="upper left", fontsize=7, ncols=len(BATCHES))
+
+
+def _draw_accuracy(figure: Figure, axes: Axes, table: Mapping[str, np.ndarray]) -> None:
     points = axes.scatter(
         table["sharpness"], 100 * (1 - table["accuracy"]), c=table["loss"], s=12,
-        norm=LogNorm(1e-4, TRAINED), cmap="viridis",
+        norm=LogNorm(1e-4, TRAINED), cmap="viridis", rasterized=True,
     )  # fmt: skip
     figure.colorbar(points, ax=axes, label="training loss")
     axes.set(
@@ -249,7 +288,8 @@ def _draw_correlations(axes: Axes, results: Sequence[Result]) -> None:
             label="at equal training loss" if row == 0 else None,
         )  # fmt: skip
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(PAIRS)), PAIRS.values())
+    axes.set_yticks(range(len(PAIRS)), PAIRS.values(), fontsize=8)
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     axes.set(
         xlim=(-1, 1),
         ylim=(len(PAIRS) + 0.1, -0.5),

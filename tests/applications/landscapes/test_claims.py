@@ -20,11 +20,28 @@ from applications.landscapes.claims import (
     l8_finite_memory,
     l10_edges,
 )
+from applications.landscapes.claims.reading import steps_to_settle
 from sciopt.bench import Answer, Claim, Record, Result, Run, Status, Verdict
 from sciopt.bench.runner import run_one
 from sciopt.bench.store import Store
 
 HOLDS, CONDITIONS, FAILS = Answer.HOLDS, Answer.HOLDS_UNDER_CONDITIONS, Answer.FAILS
+
+
+def test_who_comes_to_the_minimum_at_the_very_end_may_be_passing_by() -> None:
+    run = Run("quadratic", "adam", max_steps=1000)
+    kept = {"settled_step": np.array([[1, 900, 901, 0]])}
+    np.testing.assert_array_equal(steps_to_settle(result(run, kept)), [[1, 900, np.inf, np.inf]])
+
+
+def test_a_figure_says_what_the_judge_says_of_its_own_results() -> None:
+    claim = DOMAIN.claims["l5-sign-descent"]
+    for error, answer in ((0.0, "holds"), (1e-9, "fails")):
+        move = -l5_sign_descent.RATE * np.sign(l5_sign_descent.SLOPES) + error
+        path = np.stack([0 * move, move])[:, None, None]
+        figure = claim.draw([result(run, {"path": path}) for run in claim.runs])
+        title = figure.get_suptitle()
+        assert " ".join(title.split()) == f"{claim.says} Verdict: {answer}"
 
 
 def result(run: Run, kept: Mapping[str, Any], **metrics: float) -> Result:
@@ -106,7 +123,7 @@ def test_anisotropy_holds_on_the_axes_only() -> None:
     verdict = anisotropy(steps)
     assert verdict.answer is CONDITIONS
     assert "eigenvectors must be the axes" in verdict.because
-    assert "Jacobi preconditioning is the faster" in verdict.because
+    assert "fails axis-aligned: Jacobi preconditioning" in verdict.because
     numbers = verdict.numbers
     assert numbers["axis-aligned_adagrad_steps_over_jacobi"] == pytest.approx(12)
     assert numbers["axis-aligned_sgd_exponent"] == pytest.approx(1)

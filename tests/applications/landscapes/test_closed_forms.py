@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_in_one_dimension_the_cycle_is_the_remainder_and_lr_below_it(x1: float) 
 
 def test_in_a_valley_the_cycle_is_along_the_greatest_curvature() -> None:
     valley = Quadratic(start=(3.0, 2.0), condition=(10.0,), sharpness=10.0)
-    before, between, last = np.stack(descend(valley, NormalizedSGD(lr=(0.1,)), 2000).path)[
+    before, between, last = np.stack(descend(valley, NormalizedSGD(lr=(0.1,)), 1000).path)[
         -3:, 0, 0
     ]
     np.testing.assert_allclose(np.abs(last - between), [0, 0.1], atol=1e-15)
@@ -82,7 +83,7 @@ def test_rates_recover_as_the_old_squares_are_forgotten(method: Method) -> None:
 
 def test_adagrads_rates_only_fall() -> None:
     shrinking = Slopes(slopes=(1.0,), factor=1e-3, factor_after=100)
-    rate = np.stack(descend(shrinking, METHODS["adagrad"], 2000).step_sizes).ravel()[1:]
+    rate = np.stack(descend(shrinking, METHODS["adagrad"], 600).step_sizes).ravel()[1:]
     assert (np.diff(rate) < 0).all()
     assert rate[-1] > 0.999 * rate[100]
 
@@ -125,17 +126,33 @@ def test_it_exceeds_lr_from_105_dormant_steps_on() -> None:
     np.testing.assert_array_equal(first > 1, [False, False, True])
 
 
-def test_a_lasting_gradient_makes_a_burst_with_its_peak_at_step_twelve() -> None:
-    solver = descend(Dormant(dormant_steps=(12_000,)), UNIT, 12_040)
-    burst = moves(solver)[12_000:].ravel()
+@pytest.fixture(scope="module")
+def asleep() -> dict[str, Any]:
+    """After 12 000 steps without gradient, of a lasting slope as of a spike."""
+    return descend(Dormant(dormant_steps=(12_000,)), UNIT, 12_000).state_dict()
+
+
+def awake(asleep: dict[str, Any], lasting: bool, steps: int) -> Descents:
+    solver = descend(Dormant(dormant_steps=(12_000,), lasting=lasting), UNIT, 0)
+    solver.load_state_dict(asleep)
+    for _ in range(steps):
+        solver.step()
+    return solver
+
+
+def test_a_lasting_gradient_makes_a_burst_with_its_peak_at_step_twelve(
+    asleep: dict[str, Any],
+) -> None:
+    burst = moves(awake(asleep, True, 40))[12_000:].ravel()
     assert burst[0] == pytest.approx(3.1623, abs=5e-5)
     assert burst.max() == pytest.approx(6.5685, abs=5e-5)
     assert burst.argmax() + 1 == 12
 
 
-def test_one_spike_moves_a_dormant_parameter_by_many_learning_rates() -> None:
-    spike = Dormant(dormant_steps=(12_000,), lasting=False)
-    assert -descend(spike, UNIT, 12_300).x.item() == pytest.approx(31.766, abs=5e-4)
+def test_one_spike_moves_a_dormant_parameter_by_many_learning_rates(
+    asleep: dict[str, Any],
+) -> None:
+    assert -awake(asleep, False, 300).x.item() == pytest.approx(31.766, abs=5e-4)
 
 
 def test_a_skipped_parameter_has_no_burst() -> None:
@@ -179,8 +196,8 @@ def test_adam_stands_at_the_worst_point_for_ever_and_amsgrad_does_not(height: fl
 )
 def test_just_below_the_edge_converges_and_just_above_diverges(method: str, edge: float) -> None:
     rates = (0.99 * edge, 1.01 * edge)
-    solver = descend(Quadratic(sharpness=4.0), replace(METHODS[method], lr=rates), 3000)
-    assert solver.x[0, 0].norm() <= 1e-20
+    solver = descend(Quadratic(sharpness=4.0), replace(METHODS[method], lr=rates), 1500)
+    assert solver.x[0, 0].norm() <= 1e-10
     assert solver.diverged.tolist() == [[False, True]]
 
 

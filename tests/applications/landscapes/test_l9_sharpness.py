@@ -12,6 +12,7 @@ from applications.landscapes.claims.l9_sharpness import (
     FEWEST,
     STEPS,
     TRAINED,
+    excess_sharpness,
     partial_rank_correlation,
 )
 from sciopt.bench import Answer, Record, Result, Run, Status, Verdict
@@ -74,6 +75,14 @@ def test_networks_that_learnt_nothing_decide_nothing():
 def test_short_runs_decide_nothing():
     results = [made_up(replace(run, max_steps=STEPS - 1), 1.0, 1.0) for run in CLAIM.runs]
     assert CLAIM.judge(results).answer is Answer.UNDECIDED
+
+
+def test_excess_sharpness_is_over_that_of_the_same_loss():
+    loss = np.tile(np.geomspace(1e-4, 0.2, 40), 2)
+    twice = np.repeat([1.0, 2.0], 40)
+    usual = loss**1.3 * np.exp(0.1 * np.log(loss) ** 2)
+    excess = excess_sharpness({"loss": loss, "sharpness": 7 * twice * usual})
+    np.testing.assert_allclose(excess, twice / np.sqrt(2), rtol=1e-9)
 
 
 def test_a_common_cause_is_not_a_correlation():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import sciopt
+from applications.landscapes import DOMAIN
 from applications.landscapes.methods import METHODS, Method
 from applications.landscapes.problems import (
-    PROBLEMS,
     Noise,
     PlateauBasin,
     Problem,
@@ -210,11 +210,13 @@ def test_a_long_path_is_whole_at_first_and_thinned_after(monkeypatch: pytest.Mon
     assert WHOLE >= 100_000
 
 
-@pytest.mark.parametrize("problem", ["slopes", "reddi", "noise"])
+@pytest.mark.parametrize(
+    "problem", ["slopes", "dormant", "reddi", "sparse-losses", "noise", "digits"]
+)
 @pytest.mark.parametrize("method", ["jacobi", "newton"])
 def test_no_hessian_no_newton(problem: str, method: str) -> None:
-    with pytest.raises(ValueError, match="need the Hessian"):
-        start(PROBLEMS[problem], METHODS[method], 0, torch.device("cpu"))
+    with pytest.raises(ValueError, match=f"need the Hessian.*{problem}"):
+        start(DOMAIN.problems[problem], METHODS[method], 0, torch.device("cpu"))
 
 
 def test_a_singular_hessian_is_a_divergence_not_an_exception() -> None:
