@@ -222,7 +222,7 @@ def torch_key(name: str, index: int) -> dict[str, tuple[str, int]]:
     return {"key": (name, index)}
 
 
-def check_range(name: str, value: Real, low: float = 0.0, below: float = float("inf")) -> None:
+def check_range(name: str, value: Real, low: Real = 0.0, below: Real = float("inf")) -> None:
     """Raise ValueError unless `value` is a number in [low, below)."""
     if not low <= value < below:
         bound = "finite" if below == float("inf") else f"below {below:g}"

@@ -60,8 +60,15 @@ class Run:
     threads: int = 1
 
     def __str__(self) -> str:
-        settings = "".join(f" {key}={value}" for key, value in self.overrides.items())
+        settings = "".join(f" {key}={_short(value)}" for key, value in self.overrides.items())
         return f"{self.problem} {self.method} seed {self.seed}{settings}"
+
+
+def _short(value: Any) -> str:
+    """The value in words; of a long sequence, such as a grid, its ends."""
+    if isinstance(value, (list, tuple)) and len(value) > 6:
+        return f"({value[0]}, {value[1]}, ..., {value[-1]}: {len(value)})"
+    return str(value)
 
 
 @dataclass(frozen=True)
