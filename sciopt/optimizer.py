@@ -16,6 +16,7 @@ from torch.optim.optimizer import (
     _global_optimizer_pre_hooks,
 )
 
+from sciopt.checks import check_choice, check_params, check_rules, dense_gradients
 from sciopt.engine import (
     Packed,
     Plan,
@@ -28,7 +29,6 @@ from sciopt.engine import (
     run,
     set_apart,
 )
-from sciopt.projection import Simplex
 from sciopt.rule import Clock, Direction, Rate, Real, Scope
 from sciopt.settings import checked, setting_keys, settings_of, with_settings
 from sciopt.state import complete, loaded_state, slots_of
@@ -109,9 +109,9 @@ class Composed(torch.optim.Optimizer):
         flat: bool = False,
         on_nonfinite: str = "propagate",
     ):
-        _check_choice("engine", engine, ("auto", "fused", "compiled", "eager"))
-        _check_choice("on_nonfinite", on_nonfinite, ("propagate", "skip", "raise"))
-        _check_rules(direction, rates)
+        check_choice("engine", engine, ("auto", "fused", "compiled", "eager"))
+        check_choice("on_nonfinite", on_nonfinite, ("propagate", "skip", "raise"))
+        check_rules(direction, rates)
         self._direction = direction
         self._rates = tuple(rates)
         self._projection = projection
@@ -141,7 +141,10 @@ class Composed(torch.optim.Optimizer):
         super().add_param_group(param_group)
         try:
             group = checked(self.param_groups[-1])
-            self._check_params(group["params"])
+            check_params(group["params"], self._direction, self._projection)
+            if self._engine == "compiled":
+                for device in {param.device.type for param in group["params"]}:
+                    require_compiler(device)
             self._plans.append(self._plan(group))
         except (RuntimeError, TypeError, ValueError):
             for param in self.param_groups.pop()["params"]:
@@ -222,7 +225,7 @@ class Composed(torch.optim.Optimizer):
         groups = self.param_groups
         if len(self._plans) != len(groups):
             self._plan_all()
-        gradients = [_dense_gradients(group["params"]) for group in groups]
+        gradients = [dense_gradients(group["params"]) for group in groups]
         self._steps += 1
         skip = None
         if self._on_nonfinite != "propagate":
@@ -393,24 +396,6 @@ class Composed(torch.optim.Optimizer):
             plan.packed = Packed.of(plan, group, before)
         return plan
 
-    def _check_params(self, params: Sequence[Tensor]) -> None:
-        for param in params:
-            if isinstance(self._projection, Simplex) and not (param.ndim and param.shape[-1]):
-                raise ValueError(
-                    f"a simplex needs a last axis with elements, got a parameter of shape "
-                    f"{tuple(param.shape)}"
-                )
-            if not param.is_floating_point() or param.layout is not torch.strided:
-                raise TypeError(
-                    "parameters must be dense, real and floating-point, got "
-                    f"{param.dtype} with layout {param.layout}; optimise the real view of a "
-                    "complex one"
-                )
-            self._direction.check(param)
-        if self._engine == "compiled":
-            for device in {param.device.type for param in params}:
-                require_compiler(device)
-
 
 _watched_step = torch.optim.Optimizer.profile_hook_step(Composed._step)
 
@@ -419,18 +404,6 @@ _watched_step = torch.optim.Optimizer.profile_hook_step(Composed._step)
 @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage]
 def _uncompiled_step(optimizer: Composed, closure: Callable[[], Any] | None) -> Any:
     return optimizer.step(closure)
-
-
-def _dense_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
-    """The parameters' gradients; a sparse one raises TypeError."""
-    gradients, dense = [param.grad for param in params], torch.strided
-    for gradient in gradients:
-        if gradient is not None and gradient.layout is not dense:
-            raise TypeError(
-                f"gradients must be dense, got layout {gradient.layout}; for an embedding "
-                "set sparse=False or use torch.optim.SparseAdam"
-            )
-    return gradients
 
 
 def _written(kept: Tensor, value: Real | Tensor, scope: str) -> Tensor:
@@ -451,40 +424,3 @@ def _standing_clock(step: Tensor | None) -> Clock:
     if step is None:
         return Clock(None)
     return Clock(step.item() if step.is_cpu else step.double())
-
-
-def _check_rules(direction: Direction, rates: Sequence[Rate]) -> None:
-    """Raise TypeError or ValueError for what cannot be composed."""
-    if not isinstance(direction, Direction):
-        raise TypeError(f"direction must be a Direction, got {direction!r}")
-    if not isinstance(rates, Sequence):
-        raise TypeError(f"rates must be a list of rates, got {rates!r}; write [rate]")
-    for rate in rates:
-        _check_rate(rate)
-    for rule in (direction, *rates):
-        of_class = vars(type(rule))
-        if "__init__" in of_class and "__dataclass_fields__" not in of_class:
-            raise TypeError(
-                f"{type(rule).__name__} has an __init__ of its own, which would lose its settings; "
-                "make it a @dataclass(frozen=True) with fields"
-            )
-
-
-def _check_rate(rate: Rate) -> None:
-    name = type(rate).__name__
-    if not isinstance(rate, Rate):
-        raise TypeError(f"rates must hold rates, got {rate!r}")
-    if not isinstance(getattr(rate, "scope", None), Scope):
-        raise TypeError(f"{name} has no scope; give it scope: ClassVar[Scope] = Scope.ELEMENT")
-    listens = type(rate).observe is not Rate.observe or type(rate).survey is not Rate.survey
-    if rate.weights_loss and listens:
-        raise ValueError(
-            f"{name} weights the loss, so it is applied before anything is observed: it must be a "
-            "formula of published values, without observe and survey"
-        )
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        allowed = ", ".join(f'"{each}"' for each in choices)
-        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
