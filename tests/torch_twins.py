@@ -6,7 +6,8 @@ path of the parameters; `same_path` says that ours and torch's are one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,8 +25,30 @@ Treatment = Callable[[Make], Any]
 
 # Whatever executes a step must pass all tests that use this list.
 ENGINES: list[dict[str, Any]] = [{"engine": "auto"}, {"engine": "eager"}]
-engines = pytest.mark.parametrize(
-    "engine", ENGINES, ids=lambda keywords: "-".join(str(value) for value in keywords.values())
+
+# What may not move parameters in memory is left to ENGINES.
+LIVES: list[dict[str, Any]] = [*ENGINES, {"flat": True}, {"flat": True, "engine": "eager"}]
+
+COMPILED: dict[str, Any] = {"engine": "compiled"}
+compiles = [
+    pytest.mark.skipif(
+        not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="compiling needs C++"
+    ),
+    # torch's compiler warns of torch's own modules when it is imported.
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    # All tests of a session compile in one process.
+    pytest.mark.filterwarnings("ignore:the compiled engine has compiled:RuntimeWarning"),
+]
+
+
+def label(keywords: Mapping[str, Any]) -> str:
+    """The execution in a word: auto, flat, flat-eager."""
+    return "-".join(key if value is True else str(value) for key, value in keywords.items())
+
+
+engines = pytest.mark.parametrize("engine", ENGINES, ids=label)
+lives = pytest.mark.parametrize(
+    "engine", [*LIVES, pytest.param(COMPILED, marks=[*compiles, pytest.mark.slow])], ids=label
 )
 
 

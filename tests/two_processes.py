@@ -17,7 +17,16 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
-from torch_twins import ENGINES, TWINS, Make, new_inputs, new_network, positions
+from torch_twins import (
+    ENGINES,
+    LIVES,
+    TWINS,
+    Make,
+    label,
+    new_inputs,
+    new_network,
+    positions,
+)
 
 
 def train(rank: int, wrap: Callable[[torch.nn.Module], Any], make: Make) -> Tensor | str:
@@ -36,21 +45,22 @@ def train(rank: int, wrap: Callable[[torch.nn.Module], Any], make: Make) -> Tens
     return positions(whole)
 
 
-def all_ways(rank: int, mesh: DeviceMesh) -> dict[tuple[str, int, str], Tensor | str]:
+def all_ways(rank: int, mesh: DeviceMesh) -> dict[tuple[str, str, str], Tensor | str]:
     ends = {}
     for name, twin in TWINS.items():
-        for index, engine in enumerate(ENGINES):
-            make = partial(twin.ours, lr=0.02, **engine)
+        for engine in LIVES:
+            case, make = (name, label(engine)), partial(twin.ours, lr=0.02, **engine)
             views = partial(DistributedDataParallel, gradient_as_bucket_view=True)
-            ends[name, index, "copies"] = train(rank, DistributedDataParallel, make)
-            ends[name, index, "bucket-views"] = train(rank, views, make)
-            ends[name, index, "shards"] = train(rank, partial(fully_shard, mesh=mesh), make)
+            ends[*case, "copies"] = train(rank, DistributedDataParallel, make)
+            ends[*case, "bucket-views"] = train(rank, views, make)
+            if engine in ENGINES:
+                ends[*case, "shards"] = train(rank, partial(fully_shard, mesh=mesh), make)
             # A share of the parameters has another norm than the model.
             if name != "NormalizedSGD":
                 shares = partial(
                     ZeroRedundancyOptimizer, optimizer_class=twin.ours, lr=0.02, **engine
                 )
-                ends[name, index, "state-in-shares"] = train(rank, DistributedDataParallel, shares)
+                ends[*case, "state-in-shares"] = train(rank, DistributedDataParallel, shares)
     return ends
 
 

@@ -1,22 +1,25 @@
 """Forward and backward passes compiled by torch, the step outside: the optimizer does not care."""
 
-import shutil
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch_twins import Make, Twin, engines, new_inputs, new_network, positions, same_path, twins
+from torch_twins import (
+    Make,
+    Twin,
+    compiles,
+    lives,
+    new_inputs,
+    new_network,
+    positions,
+    same_path,
+    twins,
+)
 
 Engine = dict[str, Any]
 
-pytestmark = [
-    pytest.mark.skipif(
-        not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="torch.compile needs C++"
-    ),
-    # torch's compiler warns of torch's own modules when it is imported.
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-]
+pytestmark = compiles
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def compiled_loss() -> Any:
     return torch.compile(loss)
 
 
-@engines
+@lives
 @twins
 def test_a_compiled_closure_is_stepped_as_torchs(
     twin: Twin, engine: Engine, compiled_loss: Any

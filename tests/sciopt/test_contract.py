@@ -19,8 +19,8 @@ from torch_twins import (
     Make,
     Twin,
     descend,
-    engines,
     follow,
+    lives,
     loss_of,
     new_network,
     positions,
@@ -33,7 +33,7 @@ import sciopt
 Engine = dict[str, Any]
 
 
-@engines
+@lives
 @twins
 def test_a_thawed_layer_joins_in_mid_run(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -49,7 +49,7 @@ def test_a_thawed_layer_joins_in_mid_run(twin: Twin, engine: Engine) -> None:
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_a_parameter_frozen_in_mid_run_rests(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -64,7 +64,7 @@ def test_a_parameter_frozen_in_mid_run_rests(twin: Twin, engine: Engine) -> None
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_steps_without_some_or_all_gradients(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -80,7 +80,7 @@ def test_steps_without_some_or_all_gradients(twin: Twin, engine: Engine) -> None
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_a_step_after_zero_grad(twin: Twin, engine: Engine, set_to_none: bool) -> None:
@@ -99,7 +99,7 @@ def test_a_step_after_zero_grad(twin: Twin, engine: Engine, set_to_none: bool) -
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_gradients_accumulate_over_passes(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -110,7 +110,7 @@ def test_gradients_accumulate_over_passes(twin: Twin, engine: Engine) -> None:
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_settings_changed_by_hand_take_effect(twin: Twin, engine: Engine) -> None:
     changes = {
@@ -140,7 +140,7 @@ def test_settings_changed_by_hand_take_effect(twin: Twin, engine: Engine) -> Non
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_the_step_leaves_each_gradient_where_it_was(twin: Twin, engine: Engine) -> None:
     params = new_params()
@@ -153,7 +153,7 @@ def test_the_step_leaves_each_gradient_where_it_was(twin: Twin, engine: Engine) 
     assert [grad._version for grad in kept if grad is not None] == versions
 
 
-@engines
+@lives
 @twins
 def test_hooks_run_in_torchs_order_and_may_change_the_gradient(twin: Twin, engine: Engine) -> None:
     histories = []
@@ -189,7 +189,7 @@ def test_hooks_run_in_torchs_order_and_may_change_the_gradient(twin: Twin, engin
     assert len(histories[0]) == 16
 
 
-@engines
+@lives
 @twins
 def test_a_pre_hook_may_put_another_closure(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> tuple[float, Tensor]:
@@ -209,7 +209,7 @@ def test_a_pre_hook_may_put_another_closure(twin: Twin, engine: Engine) -> None:
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 def test_a_closure_is_evaluated_once_with_gradients_on(
@@ -238,7 +238,7 @@ def test_a_closure_is_evaluated_once_with_gradients_on(
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_a_closure_that_fails_leaves_everything_as_it_was(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -258,7 +258,7 @@ def test_a_closure_that_fails_leaves_everything_as_it_was(twin: Twin, engine: En
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_a_step_in_inference_mode_counts(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -277,7 +277,7 @@ def test_a_step_in_inference_mode_counts(twin: Twin, engine: Engine) -> None:
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_steps_taken_inside_backward(twin: Twin, engine: Engine) -> None:
     """One optimizer for each parameter, stepping as soon as its gradient is there."""
@@ -308,7 +308,7 @@ def graphs_in_gradients_allowed() -> Iterator[None]:
         yield
 
 
-@engines
+@lives
 @twins
 @pytest.mark.usefixtures("graphs_in_gradients_allowed")
 def test_gradients_that_carry_a_graph_leave_none_in_the_state(twin: Twin, engine: Engine) -> None:
@@ -331,7 +331,7 @@ def test_gradients_that_carry_a_graph_leave_none_in_the_state(twin: Twin, engine
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 def test_a_rate_of_zero_moves_nothing_but_the_state(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
@@ -348,7 +348,7 @@ def test_a_rate_of_zero_moves_nothing_but_the_state(twin: Twin, engine: Engine) 
     same_path(twin, engine, treat, lr=0.0)
 
 
-@engines
+@lives
 @twins
 def test_groups_may_be_given_with_names(twin: Twin, engine: Engine) -> None:
     names = ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -362,7 +362,7 @@ def test_groups_may_be_given_with_names(twin: Twin, engine: Engine) -> None:
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @pytest.mark.parametrize("extra", [{"foreach": False}, {"tag": "head"}])
 def test_groups_may_hold_keys_of_the_users_own(engine: Engine, extra: dict[str, Any]) -> None:
     network = new_network()
@@ -371,7 +371,7 @@ def test_groups_may_hold_keys_of_the_users_own(engine: Engine, extra: dict[str, 
     assert extra.items() <= optimizer.state_dict()["param_groups"][0].items()
 
 
-@engines
+@lives
 @twins
 def test_a_default_dtype_of_float64_changes_nothing(twin: Twin, engine: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:

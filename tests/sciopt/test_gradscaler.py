@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch_twins import Make, Twin, engines, loss_of, new_network, positions, same_path, twins
+from torch_twins import Make, Twin, lives, loss_of, new_network, positions, same_path, twins
 
 Engine = dict[str, Any]
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("unscale", [False, True])
 def test_scaled_steps_equal_torchs_and_overflow_skips_one(
@@ -45,7 +45,7 @@ def test_scaled_steps_equal_torchs_and_overflow_skips_one(
     assert scales[0] == scales[1] == [256.0, 512.0, 512.0, 256.0, 256.0, 512.0, 512.0]
 
 
-@engines
+@lives
 @twins
 def test_a_step_that_the_scaler_skips_leaves_the_state_alone(twin: Twin, engine: Engine) -> None:
     network = new_network()
@@ -58,7 +58,7 @@ def test_a_step_that_the_scaler_skips_leaves_the_state_alone(twin: Twin, engine:
     assert all(map(torch.equal, after, before))
 
 
-@engines
+@lives
 @twins
 def test_autocast_and_a_scaler_train_a_float32_network(twin: Twin, engine: Engine) -> None:
     """Forward and backward passes in bfloat16; what is stepped is float32."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch_twins import Make, Twin, descend, engines, follow, loss_of, new_network
+from torch_twins import Make, Twin, descend, engines, follow, lives, loss_of, new_network
 
 import sciopt
 
@@ -63,7 +63,7 @@ def live_bytes() -> int:
     return sum(storages.values())
 
 
-@engines
+@lives
 @methods
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_state_is_exactly_torchs(twin: Twin, engine: Engine, dtype: torch.dtype) -> None:
@@ -76,6 +76,7 @@ def test_state_is_exactly_torchs(twin: Twin, engine: Engine, dtype: torch.dtype)
     assert kept[0] == kept[1] or (kept[0], kept[1]) == ([{}] * 4, [])
 
 
+# Not flat, which copies the gradients into a buffer that stays.
 @engines
 @methods
 def test_steps_leave_no_more_behind_than_torchs(twin: Twin, engine: Engine) -> None:
@@ -95,7 +96,7 @@ def test_steps_leave_no_more_behind_than_torchs(twin: Twin, engine: Engine) -> N
     assert abs(grown[0] - grown[1]) < 100
 
 
-@engines
+@lives
 @methods
 def test_the_optimizer_and_its_gradients_are_freed(twin: Twin, engine: Engine) -> None:
     """Nothing keeps a gradient that was set to None, or an optimizer that went out of use."""
@@ -113,7 +114,7 @@ def test_the_optimizer_and_its_gradients_are_freed(twin: Twin, engine: Engine) -
     assert all(moment() is None for moment in moments)
 
 
-@engines
+@lives
 @methods
 def test_parameters_stay_where_they_are(twin: Twin, engine: Engine) -> None:
     """Their memory is written in place: views, shared memory and captured pointers stay good."""
@@ -128,9 +129,7 @@ def test_parameters_stay_where_they_are(twin: Twin, engine: Engine) -> None:
     assert not torch.equal(view, start)
 
 
-# FAILS on the core of 499724d: fused kernels do not count versions, so that autograd is not told
-# and the second backward is silently wrong.
-@engines
+@lives
 @methods
 def test_a_graph_that_needs_the_old_parameters_notices(twin: Twin, engine: Engine) -> None:
     def stale(make: Make) -> None:

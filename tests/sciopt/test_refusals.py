@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch_pairs import new_params
+from torch_twins import COMPILED, LIVES, compiles, label
 
 import sciopt
 from sciopt.directions import Gradient
@@ -72,18 +73,101 @@ def test_what_cannot_be_is_refused(message: str, make: Make) -> None:
         make(new_params()[:2])
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
-def test_parameters_that_are_not_real_numbers_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match="floating-point"):
-        sciopt.Adam([torch.ones(2, dtype=dtype)])
+class Constant(sciopt.Rate):
+    """One, for the faulty rates below."""
+
+    scope = sciopt.Scope.LAYER
+
+    def rate(self, state: dict[str, Any], clock: Clock) -> Tensor:
+        return torch.ones(())
 
 
-def test_a_sparse_gradient_is_refused_before_anything_moves() -> None:
+class WithoutScope(sciopt.Rate):
+    def rate(self, state: dict[str, Any], clock: Clock) -> Tensor:
+        return torch.ones(())
+
+
+class WithAnInit(Constant):
+    def __init__(self, power: float):
+        self.power = power
+
+
+class OwnClock(Constant):
+    def slots(self) -> dict[str, sciopt.Slot]:
+        return {"step": sciopt.Slot(sciopt.Scope.MODEL)}
+
+
+class ListeningWeight(Constant):
+    @property
+    def weights_loss(self) -> bool:
+        return True
+
+    def observe(self, signals: sciopt.Signals, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class UndeclaredClock(Constant):
+    def rate(self, state: dict[str, Any], clock: Clock) -> Tensor:
+        return torch.tensor(1 / clock.step)
+
+
+@pytest.mark.parametrize(
+    ("rate", "error", "message"),
+    [
+        (WithoutScope(), TypeError, "WithoutScope has no scope; give it"),
+        (WithAnInit(2.0), TypeError, "an __init__ of its own.*make it a @dataclass"),
+        (OwnClock(), ValueError, '"step" is the clock.s name; OwnClock keeps another'),
+        (ListeningWeight(), ValueError, "weights the loss.*without observe and survey"),
+        (UndeclaredClock(), ValueError, 'reads the clock.*add "step": CLOCK to its slots'),
+    ],
+)
+def test_a_faulty_rate_is_refused_with_what_to_do(
+    rate: sciopt.Rate, error: type[Exception], message: str
+) -> None:
+    params = new_params()[:2]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    with pytest.raises(error, match=message):
+        sciopt.Composed(params, Gradient(), [rate]).step()
+    assert all(map(torch.equal, params, new_params()))
+
+
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        (torch.ones(2, dtype=torch.int64), "floating-point, got torch.int64"),
+        (torch.ones(2, dtype=torch.complex64), "optimise the real view of a complex one"),
+        (torch.eye(2).to_sparse(), "dense.*torch.sparse_coo"),
+    ],
+    ids=["integers", "complex", "sparse"],
+)
+@pytest.mark.parametrize("engine", [*LIVES, COMPILED], ids=label)
+def test_parameters_that_are_not_dense_real_numbers_are_refused(
+    param: Tensor, message: str, engine: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        sciopt.Adam([param], **engine)
+
+
+EXECUTIONS: list[Any] = [
+    *LIVES,
+    pytest.param(COMPILED, marks=compiles),
+    {"on_nonfinite": "skip"},
+    {"on_nonfinite": "raise"},
+]
+
+
+@pytest.mark.parametrize("keywords", EXECUTIONS, ids=label)
+def test_a_sparse_gradient_is_refused_before_anything_moves(keywords: dict[str, Any]) -> None:
+    """Though other parameters, and even other groups, come before it."""
     first = torch.ones(2, requires_grad=True)
     first.grad = torch.ones(2)
     table = torch.nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()
-    optimizer = sciopt.SGD([{"params": [first]}, {"params": table.parameters()}], lr=1.0)
-    with pytest.raises(TypeError, match="dense"):
+    start = table.weight.detach().clone()
+    optimizer = sciopt.Adam([{"params": [first]}, {"params": table.parameters()}], **keywords)
+    with pytest.raises(TypeError, match=r"gradients must be dense.*sparse=False"):
         optimizer.step()
     assert torch.equal(first, torch.ones(2))
+    assert torch.equal(table.weight, start)
+    assert all(state["step"] == 0 for state in optimizer.state.values())

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.distributed.checkpoint import state_dict as named_states
 from torch.optim import Optimizer
 from torch_twins import (
-    ENGINES,
+    LIVES,
     Make,
     Twin,
     descend,
-    engines,
+    label,
+    lives,
     new_network,
     same_path,
     torchs,
@@ -46,7 +47,7 @@ def through_a_pickle(state: dict[str, Any]) -> dict[str, Any]:
     return pickle.loads(pickle.dumps(state))
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("steps", [0, 1, 5])
 @pytest.mark.parametrize("journey", [through_a_file, through_a_pickle, copy.deepcopy])
@@ -64,8 +65,8 @@ def test_a_cut_run_with_groups_goes_on_bit_for_bit(
 
 
 @twins
-@pytest.mark.parametrize("first", ENGINES, ids=str)
-@pytest.mark.parametrize("second", ENGINES, ids=str)
+@pytest.mark.parametrize("first", LIVES, ids=label)
+@pytest.mark.parametrize("second", LIVES, ids=label)
 def test_a_run_goes_on_under_another_engine(twin: Twin, first: Engine, second: Engine) -> None:
     def treat(make: Make) -> list[Tensor]:
         network = new_network()
@@ -80,7 +81,7 @@ def test_a_run_goes_on_under_another_engine(twin: Twin, first: Engine, second: E
     same_path(twin, first, treat)
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("journey", [through_a_pickle, copy.deepcopy])
 def test_a_whole_optimizer_travels(twin: Twin, engine: Engine, journey: Any) -> None:
@@ -96,7 +97,7 @@ def test_a_whole_optimizer_travels(twin: Twin, engine: Engine, journey: Any) -> 
     assert type(other) is type(optimizer)
 
 
-@engines
+@lives
 @twins
 def test_a_whole_optimizer_is_loaded_from_a_file(twin: Twin, engine: Engine) -> None:
     network = new_network()
@@ -110,7 +111,7 @@ def test_a_whole_optimizer_is_loaded_from_a_file(twin: Twin, engine: Engine) -> 
     assert all(map(torch.equal, actual, expected))
 
 
-@engines
+@lives
 @twins
 def test_hooks_see_and_may_change_what_is_saved_and_loaded(twin: Twin, engine: Engine) -> None:
     events = []
@@ -171,7 +172,7 @@ DAMAGES: dict[Callable[[dict[str, Any]], None], str] = {
 }
 
 
-@engines
+@lives
 @torchs
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_and_changes_nothing(
@@ -193,7 +194,7 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(
     assert all(map(torch.equal, actual, descend(undisturbed_network, undisturbed)))
 
 
-@engines
+@lives
 @torchs
 def test_a_loaded_dict_is_not_written_to(twin: Twin, engine: Engine) -> None:
     network = new_network()
@@ -210,7 +211,7 @@ def test_a_loaded_dict_is_not_written_to(twin: Twin, engine: Engine) -> None:
     torch.testing.assert_close(state, before, rtol=0, atol=0)
 
 
-@engines
+@lives
 @torchs
 def test_loading_restores_the_parameters_own_precision_and_layout(
     twin: Twin, engine: Engine
@@ -235,7 +236,7 @@ def test_loading_restores_the_parameters_own_precision_and_layout(
             assert (value.dtype, value.stride()) == (ours.dtype, ours.stride())
 
 
-@engines
+@lives
 @torchs
 def test_distributed_checkpoints_name_the_state_by_parameter(twin: Twin, engine: Engine) -> None:
     network = new_network()

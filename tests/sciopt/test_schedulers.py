@@ -10,7 +10,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.swa_utils import SWALR
-from torch_twins import TORCHS, TWINS, Make, Twin, descend, engines, new_network, same_path, twins
+from torch_twins import (
+    LIVES,
+    TORCHS,
+    TWINS,
+    Make,
+    Twin,
+    descend,
+    label,
+    lives,
+    new_network,
+    same_path,
+    twins,
+)
 
 Engine = dict[str, Any]
 Schedule = Callable[[Optimizer], Any]
@@ -65,14 +77,14 @@ def test_no_scheduler_of_torch_is_left_out() -> None:
     assert all_of_torch == SCHEDULES.keys() - {"SWALR"} | {PLATEAU}
 
 
-@engines
+@lives
 @twins
 @schedules
 def test_step_sizes_are_moved_as_torchs(twin: Twin, engine: Engine, schedule: Schedule) -> None:
     same_path(twin, engine, scheduled(schedule))
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("name", ["LambdaLR", "StepLR", "CosineAnnealingWarmRestarts"])
 def test_a_tensor_step_size_is_moved_as_torchs(twin: Twin, engine: Engine, name: str) -> None:
@@ -84,7 +96,8 @@ def test_a_tensor_step_size_is_moved_as_torchs(twin: Twin, engine: Engine, name:
     same_path(twin, engine, treat)
 
 
-@engines
+# Not compiled: every change of a beta would compile anew.
+@pytest.mark.parametrize("engine", LIVES, ids=label)
 @pytest.mark.parametrize("twin", TORCHS.values(), ids=TORCHS)
 @pytest.mark.parametrize(
     "schedule",
@@ -104,7 +117,7 @@ def test_momentum_that_is_not_there_cannot_be_cycled() -> None:
         lr_scheduler.OneCycleLR(optimizer, 0.1, 20)
 
 
-@engines
+@lives
 @twins
 def test_a_plateau_lowers_the_step_size_as_torchs(twin: Twin, engine: Engine) -> None:
     losses = iter([3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0] * 2)
@@ -120,7 +133,7 @@ def test_a_plateau_lowers_the_step_size_as_torchs(twin: Twin, engine: Engine) ->
     same_path(twin, engine, treat)
 
 
-@engines
+@lives
 @twins
 @pytest.mark.parametrize("name", ["LambdaLR", "OneCycleLR", "SequentialLR", "ChainedScheduler"])
 def test_a_run_resumes_bit_for_bit_with_its_scheduler(
@@ -146,7 +159,7 @@ def test_a_run_resumes_bit_for_bit_with_its_scheduler(
     assert all(map(torch.equal, actual, expected))
 
 
-@engines
+@lives
 @twins
 def test_a_copied_optimizer_may_be_scheduled_anew(twin: Twin, engine: Engine) -> None:
     """The scheduler wraps the step of the first; the copy must not call the wrapped one."""
