@@ -29,7 +29,7 @@ from sciopt.engine import (
     run,
     set_apart,
 )
-from sciopt.rule import Clock, Direction, Rate, Real, Scope
+from sciopt.rule import Clock, Direction, Rate, Real, Scope, Slot, State
 from sciopt.settings import checked, setting_keys, settings_of, with_settings
 from sciopt.state import complete, loaded_state, slots_of
 
@@ -70,13 +70,14 @@ class Composed(torch.optim.Optimizer):
             composition; "fused": torch's kernel (ValueError where there is none); "auto": fused
             where possible, else eager; "compiled": by TorchInductor, in few passes over the
             memory, for large parameters. The first step then takes seconds to compile; changing
-            lr, weight decay or a published value compiles nothing anew; changing betas does, and
-            a new pattern of missing gradients.
+            lr, a weight decay that is not zero, or a published value compiles nothing anew;
+            changing betas does, and a new pattern of missing gradients.
         flat: pack each group's parameters into one buffer, which saves a small network's step
             most of its time. Rates must be per element or per model. `param.data` becomes a view
             of the buffer: views of a parameter's memory that were taken before see no further
             steps, saving a single parameter saves the whole buffer, every layout becomes
-            contiguous, and gradients are copied (one more buffer). A step in which only some
+            contiguous, gradients are copied (one more buffer), and a clock in `state` must not be
+            changed in place, apart from the others. A step in which only some
             parameters have a gradient sets their clocks apart, and from then on each is stepped
             alone. Do not use it under FSDP, with memory that is shared between processes, or with
             CUDA graphs captured before.
@@ -177,18 +178,17 @@ class Composed(torch.optim.Optimizer):
             for plan in self._plans:
                 if plan.packed is not None and slot.scope is Scope.MODEL:
                     set_apart(plan, only_some=True)
+        own = {param for group in self.param_groups for param in group["params"]}
+        for param in params:
+            if param not in own:
+                raise ValueError(
+                    f"{name!r} was published for a parameter of shape {tuple(param.shape)} that "
+                    "is not this optimizer's"
+                )
+            _check_fits(value, slot.scope.shape(param), f"{name!r} is {slot.scope.value}")
         with torch.no_grad():
             for param in params:
-                if param not in self.state:
-                    raise ValueError(
-                        f"{name!r} was published for a parameter of shape {tuple(param.shape)} "
-                        "that is not this optimizer's"
-                    )
-                state = self.state[param]
-                kept = state.get(name)
-                if kept is None:
-                    kept = slot.allocate(param, 0.0)
-                state[name] = _written(kept, value, f"{name!r} is {slot.scope.value}")
+                _publish(self.state[param], name, slot, param, value)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient.
@@ -226,7 +226,6 @@ class Composed(torch.optim.Optimizer):
         if len(self._plans) != len(groups):
             self._plan_all()
         gradients = [dense_gradients(group["params"]) for group in groups]
-        self._steps += 1
         skip = None
         if self._on_nonfinite != "propagate":
             skip = self._found_nonfinite(gradients)
@@ -237,6 +236,7 @@ class Composed(torch.optim.Optimizer):
         self._stepped = []
         works = [self._work(*each, skip) for each in enumerate(gradients)]
         run(works)
+        self._steps += 1
         for work in works:
             if work.outer is not None and work.outer.packed is not None:
                 work.outer.packed.finish(work.outer)
@@ -249,24 +249,24 @@ class Composed(torch.optim.Optimizer):
         it before a scheduler moves betas, or the next value is published. Rates of one label have
         their scopes behind it. Empty dicts before the first step.
         """
-        labels = [rate.label for rate in self._rates]
         found: dict[str, dict[Tensor, Tensor]] = {}
-        for place, rate in enumerate(self._rates):
-            once = labels.count(rate.label) == 1
-            of_rule = found.setdefault(
-                rate.label if once else f"{rate.label}({rate.scope.name})", {}
-            )
+        for rate, label, keys in zip(
+            self._rates, _labels(self._rates), self._keys[1:], strict=True
+        ):
+            of_rule = found[label] = {}
             for group, params in zip(self.param_groups, self._stepped, strict=False):
-                rule = with_settings(rate, self._keys[1 + place], group)
+                rule = with_settings(rate, keys, group)
                 for param in params:
                     state = self.state[param]
-                    of_rule[param] = rule.rate(state, _standing_clock(state.get("step"))).clone()
+                    clock = _standing_clock(state.get("step"))
+                    if clock is not None:
+                        of_rule[param] = rule.rate(state, clock).clone()
         return found
 
     def _found_nonfinite(self, gradients: Sequence[Sequence[Tensor | None]]) -> Tensor | None:
         """1 if the step is to be skipped; raises if that is asked for."""
         if self._on_nonfinite == "raise":
-            raise_if_nonfinite(self.param_groups, gradients, self._steps)
+            raise_if_nonfinite(self.param_groups, gradients, self.state, self._steps)
             return None
         present = [grad for of_group in gradients for grad in of_group if grad is not None]
         return found_nonfinite(present) if present else None
@@ -406,21 +406,46 @@ def _uncompiled_step(optimizer: Composed, closure: Callable[[], Any] | None) -> 
     return optimizer.step(closure)
 
 
-def _written(kept: Tensor, value: Real | Tensor, scope: str) -> Tensor:
-    """The tensor, with the value written over it."""
-    if not isinstance(value, Tensor):
-        return kept.fill_(value)
-    try:
-        return kept.copy_(value.expand(kept.shape))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{scope}: expected a value that broadcasts to shape {tuple(kept.shape)}, got shape "
-            f"{tuple(value.shape)}"
-        ) from error
+def _publish(state: State, name: str, slot: Slot, param: Tensor, value: Real | Tensor) -> None:
+    """Write the value into a parameter's state."""
+    if state.get(name) is None:
+        state[name] = slot.allocate(param, 0.0)
+    if isinstance(value, Tensor):
+        state[name].copy_(value)
+    else:
+        state[name].fill_(value)
 
 
-def _standing_clock(step: Tensor | None) -> Clock:
-    """The clock as it stands after a step."""
+def _check_fits(value: Real | Tensor, shape: tuple[int, ...], scope: str) -> None:
+    """Raise ValueError unless the value broadcasts to the shape, TypeError if it is no number."""
+    if not isinstance(value, (Tensor, int, float)):
+        raise TypeError(f"{scope}: expected a number or a tensor, got {value!r}")
+    if isinstance(value, Tensor):
+        try:
+            value.expand(shape)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{scope}: expected a value that broadcasts to shape {shape}, got shape "
+                f"{tuple(value.shape)}"
+            ) from error
+
+
+def _standing_clock(step: Tensor | None) -> Clock | None:
+    """The clock as it stands after a step, None where all steps so far were skipped."""
     if step is None:
         return Clock(None)
-    return Clock(step.item() if step.is_cpu else step.double())
+    count = step.item() if step.is_cpu else step.double()
+    return Clock(count) if count != 0 else None
+
+
+def _labels(rates: Sequence[Rate]) -> list[str]:
+    """The rates' labels, with scopes or numbers behind them where they would be alike."""
+    labels = [rate.label for rate in rates]
+    scoped = [
+        label if labels.count(label) == 1 else f"{label}({rate.scope.name})"
+        for label, rate in zip(labels, rates, strict=True)
+    ]
+    return [
+        label if scoped.count(label) == 1 else f"{label} {1 + scoped[:place].count(label)}"
+        for place, label in enumerate(scoped)
+    ]

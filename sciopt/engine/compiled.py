@@ -3,7 +3,7 @@
 Two programs are traced for a bucket of parameters, the rates coarser than an element and the rest,
 because sums must be known before the first element moves. They are traced once per signature -
 the rules with their settings, shapes, strides, dtypes, device - and buckets of one signature
-share the code. lr, weight decay, the clocks and published values are inputs: none of them
+share the code. lr, weight decay, clocks and published values are inputs: none of them
 compiles anything anew; a schedule of betas does, and a new pattern of missing gradients.
 """
 
@@ -58,9 +58,10 @@ def require_compiler(device: str) -> None:
 
 def compiled_step(parts: Sequence[Part]) -> None:
     """One step of a group, by programs that are compiled when first needed."""
-    ready = [part for part in parts if part.param.numel()]
+    ready = list(parts)
     if ready and ready[0].plan.begins:
         ready = [part for part in ready if not _stepped_as_it_reads(part)]
+    ready = [part for part in ready if part.param.numel()]
     if not ready:
         return
     plan = ready[0].plan
@@ -95,11 +96,12 @@ class _Bucket:
         first = parts[0]
         self.parts, self.plan = parts, first.plan
         self.names = sorted(first.plan.names - {"step"})
-        maybe = (first.settings.decay, first.skip, *first.surveys)
-        common = (first.settings.lr, *maybe)
-        self.absent = tuple(each is None for each in maybe)
+        decay, surveys = first.settings.decay, first.surveys
+        self.absent = tuple(each is None for each in (decay, first.skip, *surveys))
         device = first.param.device
-        self.inputs = [_tensor(each, device) for each in common if each is not None]
+        self.inputs = [_tensor(first.settings.lr, device)]
+        self.inputs += [] if decay is None else [_tensor(decay, device)]
+        self.inputs += [each for each in (first.skip, *surveys) if each is not None]
         self.lasting: list[Tensor] = []
         self.gradients: list[Tensor] = []
         for _, _, param, grad, state, clock, _, _ in parts:
@@ -232,7 +234,8 @@ def _ticker(
 
 def _tensor(value: Any, device: torch.device) -> Tensor:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # One precision for all, which the programs are compiled for.
+        return value.to(device, torch.float64, non_blocking=True)
     # Filled on the device: a copy from the host would wait for it.
     return torch.full((), value, dtype=torch.float64, device=device)
 
@@ -258,6 +261,8 @@ def _compile(function: Program, example: list[Tensor], *, sums: bool = False) ->
     try:
         graph = make_fx(function)(*map(_alike, example))
     except RuntimeError as error:
+        if "tracing tensor" not in str(error):
+            raise
         raise RuntimeError(
             "a rule cannot be compiled: it must not branch on numbers of tensors or read them by "
             '.item(); use engine="auto"'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sciopt.engine.plan import Group
+from sciopt.rule import State
 
 
 def found_nonfinite(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
@@ -28,15 +29,23 @@ def found_nonfinite(gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
 
 
 def raise_if_nonfinite(
-    groups: Sequence[Group], gradients: Sequence[Sequence[Tensor | None]], step: int
+    groups: Sequence[Group],
+    gradients: Sequence[Sequence[Tensor | None]],
+    states: Mapping[Tensor, State],
+    counted: int,
 ) -> None:
-    """Raise FloatingPointError that names step and parameter. Waits for the device."""
+    """Raise FloatingPointError that names step and parameter. Waits for the device.
+
+    The step is the parameter's own if it has a clock, else that after the `counted` ones.
+    """
     for place, (group, of_group) in enumerate(zip(groups, gradients, strict=True)):
         for index, gradient in enumerate(of_group):
             if gradient is None or gradient.isfinite().all():
                 continue
             names = group.get("param_names")
             name = f"parameter {index} of group {place}" if names is None else names[index]
+            clock = states[group["params"][index]].get("step")
+            step = 1 + (counted if clock is None else int(clock))
             bad = int((~gradient.isfinite()).sum())
             raise FloatingPointError(
                 f"step {step}: the gradient of {name}, shape {tuple(gradient.shape)}, has {bad} of "

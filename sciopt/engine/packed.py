@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import is_
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +22,15 @@ from sciopt.rule import Direction, Scope, Slot, State
 class Packed:
     """The buffers of a group, and the plan in which they are its only parameter.
 
-    `pointers`, `gradient_views` and `state_views` are what each of the parameters holds of the
-    buffers. `steps` are all clocks, of which the plan's is the first.
+    `places`, `gradient_views` and `state_views` are what each of the parameters holds of the
+    buffers: a place is an address, strides and a shape. `steps` are all clocks, of which the
+    plan's is the first.
     """
 
     plan: Plan
     gradient: Tensor
     steps: Tensor | None
-    pointers: list[int]
+    places: list[Any]
     gradient_views: list[Tensor]
     state_views: list[Tensor | None]
 
@@ -59,7 +61,7 @@ class Packed:
             gradient = torch.zeros_like(flat)
         whole: State = {}
         for name, slot in plan.slots.items():
-            whole[name] = _joined(slot, name, [state[name] for state in states])
+            whole[name] = _joined(slot, name, plan)
             _share(whole[name], slot, name, plan)
         steps = whole.get("step")
         if steps is not None:
@@ -68,14 +70,14 @@ class Packed:
             _of_one(plan, group, [flat], [whole]),
             gradient,
             steps,
-            [param.data_ptr() for param in params],
+            _places(params),
             cut(gradient, params),
             list(_values(states)),
         )
 
     def lies_under(self, params: Sequence[Tensor]) -> bool:
         """Whether these parameters still are views of the buffer."""
-        return list(map(Tensor.data_ptr, params)) == self.pointers
+        return _places(params) == self.places
 
     def holds(self, plan: Plan) -> bool:
         """Whether the plan's parameters and their state still are views of the buffers."""
@@ -181,11 +183,17 @@ def _of_one(plan: Plan, group: Group, params: list[Tensor], states: list[State])
     return one
 
 
-def _joined(slot: Slot, name: str, values: list[Tensor | None]) -> Tensor | None:
+def _joined(slot: Slot, name: str, plan: Plan) -> Tensor | None:
     """All parameters' state in one buffer, None where it has not begun."""
-    begun = [value for value in values if value is not None]
+    begun = [state[name] for state in plan.states if state[name] is not None]
     if not begun:
         return None
+    for param, value in zip(plan.params, begun, strict=True):
+        if value.shape != slot.scope.shape(param):
+            raise ValueError(
+                f"state {name!r} of a parameter of shape {tuple(param.shape)} has shape "
+                f"{tuple(value.shape)}"
+            )
     if name == "step":
         return torch.stack(begun)
     if slot.scope is Scope.MODEL:
@@ -205,6 +213,11 @@ def _share(whole: Tensor | None, slot: Slot, name: str, plan: Plan) -> None:
         views = cut(whole, plan.params)
     for state, view in zip(plan.states, views, strict=True):
         state[name] = view
+
+
+def _places(params: Sequence[Tensor]) -> list[Any]:
+    """Address, strides and shape of each."""
+    return [*map(Tensor.data_ptr, params), *map(Tensor.stride, params), *map(Tensor.size, params)]
 
 
 def _values(states: Sequence[State]) -> Iterator[Tensor | None]:

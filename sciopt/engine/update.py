@@ -63,7 +63,7 @@ class Part(NamedTuple):
         if settings.maximize:
             grad = -grad
         if settings.decay is not None and not settings.decoupled:
-            grad = grad + settings.decay * self.param
+            grad = grad + (settings.decay * self.param).to(grad.dtype)
         return grad
 
     def signals(self, grad: Tensor) -> Signals:
