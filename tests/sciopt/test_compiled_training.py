@@ -10,12 +10,16 @@ from torch_twins import (
     Twin,
     compiles,
     lives,
+    loss_of,
     new_inputs,
     new_network,
     positions,
     same_path,
     twins,
 )
+
+from sciopt import Composed, ExponentialAverage, Scope, SecondMoment
+from sciopt.rates import InverseNorm
 
 Engine = dict[str, Any]
 
@@ -54,3 +58,26 @@ def test_a_compiled_closure_is_stepped_as_torchs(
         return path
 
     same_path(twin, engine, treat)
+
+
+def test_a_step_inside_a_compiled_iteration_is_left_as_it_is() -> None:
+    """torch's compiler drops what is copied into a tensor without axes: state of a layer."""
+
+    def path(iterations: int, compiled: bool) -> list[Tensor]:
+        network = new_network()
+        rates = [SecondMoment(), InverseNorm(Scope.LAYER)]
+        optimizer = Composed(network.parameters(), ExponentialAverage(), rates, lr=0.05)
+
+        def iterate() -> None:
+            optimizer.zero_grad()
+            loss_of(network).backward()
+            optimizer.step()
+
+        run = torch.compile(iterate) if compiled else iterate
+        positions_passed = []
+        for _ in range(iterations):
+            run()
+            positions_passed.append(positions(network.parameters()))
+        return positions_passed
+
+    torch.testing.assert_close(path(4, True), path(4, False), rtol=1e-12, atol=1e-13)
