@@ -60,6 +60,8 @@ def test_a_compiled_closure_is_stepped_as_torchs(
     same_path(twin, engine, treat)
 
 
+# torch's compiler looks at the gradients of what is no leaf.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_a_step_inside_a_compiled_iteration_is_left_as_it_is() -> None:
     """torch's compiler drops what is copied into a tensor without axes: state of a layer."""
 
