@@ -66,13 +66,13 @@ def test_a_step_inside_a_compiled_iteration_is_left_as_it_is() -> None:
     """torch's compiler drops what is copied into a tensor without axes: state of a layer."""
 
     def path(iterations: int, compiled: bool) -> list[Tensor]:
-        network = new_network()
+        network, inputs = new_network(), new_inputs(8, 3)
         rates = [SecondMoment(), InverseNorm(Scope.LAYER)]
         optimizer = Composed(network.parameters(), ExponentialAverage(), rates, lr=0.05)
 
         def iterate() -> None:
             optimizer.zero_grad()
-            loss_of(network).backward()
+            loss_of(network, inputs).backward()
             optimizer.step()
 
         run = torch.compile(iterate) if compiled else iterate
