@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from sciopt.directions import ExponentialAverage, Gradient, Momentum
 from sciopt.engine.plan import Group, Layout, Plan, Work, layouts
 from sciopt.rates import InverseTimeDecay, SecondMoment, SumOfSquares
-from sciopt.rule import Direction, Rate
+from sciopt.rule import Direction, Rate, State
 
 _DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -31,11 +31,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class FusedKernel:
-    """The kernel with its function, and which of its states the composition keeps."""
+    """The kernel with its settings, and which of its states the composition keeps."""
 
     call: Callable[..., None]
     state: tuple[tuple[str, bool], ...]
-    settings: dict[str, Any]
 
 
 def fused_kernel(plan: Plan, group: Group) -> FusedKernel | str:
@@ -52,7 +51,8 @@ def fused_kernel(plan: Plan, group: Group) -> FusedKernel | str:
     if refusal is not None:
         return refusal
     keeps = tuple((name, name in plan.names) for name in kernel.state)
-    return FusedKernel(getattr(torch, f"_fused_{kernel.name}_"), keeps, kernel.settings)
+    call = partial(getattr(torch, f"_fused_{kernel.name}_"), **kernel.settings)
+    return FusedKernel(call, keeps)
 
 
 def _refusal(kernel: Kernel, params: Sequence[Tensor]) -> str | None:
@@ -87,8 +87,8 @@ def fused_step(work: Work) -> bool:
     assert isinstance(kernel, FusedKernel)
     if not params:
         return True
-    # Looked up at every step: a user may have put other tensors there.
-    state = [[each[name] for each in states] if kept else [] for name, kept in kernel.state]
+    # Else looked up at every step: a user may have put other tensors there.
+    state = work.plan.fused_state or state_lists(kernel, states)
     if work.outer is None:
         expected = layouts(params)
         for (name, kept), tensors in zip(kernel.state, state, strict=True):
@@ -108,12 +108,16 @@ def fused_step(work: Work) -> bool:
         weight_decay=group["weight_decay"],
         maximize=group["maximize"],
         found_inf=skip,
-        **kernel.settings,
     )
     if work.outer is None:
         # The kernels do not tell autograd what they wrote to.
         increment_version(params)
     return True
+
+
+def state_lists(kernel: FusedKernel, states: Sequence[State]) -> list[list[Tensor]]:
+    """The kernel's arguments of state, in its order, empty where the composition keeps none."""
+    return [[each[name] for each in states] if kept else [] for name, kept in kernel.state]
 
 
 def _laid_alike(

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import is_
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from sciopt.engine.fused import fused_kernel
+from sciopt.engine.fused import FusedKernel, fused_kernel, state_lists
 from sciopt.engine.plan import NOT_ASKED_FOR, Group, Plan, Work
 from sciopt.projection import Simplex
 from sciopt.rule import Direction, Scope, Slot, State
@@ -23,14 +22,14 @@ class Packed:
     """The buffers of a group, and the plan in which they are its only parameter.
 
     `places`, `gradient_views` and `state_views` are what each of the parameters holds of the
-    buffers: a place is an address, strides and a shape. `steps` are all clocks, of which the
-    plan's is the first.
+    buffers: a place is an address and a size. `steps` are all clocks, of which the plan's is the
+    first.
     """
 
     plan: Plan
     gradient: Tensor
     steps: Tensor | None
-    places: list[Any]
+    places: list[int]
     gradient_views: list[Tensor]
     state_views: list[Tensor | None]
 
@@ -77,7 +76,7 @@ class Packed:
 
     def lies_under(self, params: Sequence[Tensor]) -> bool:
         """Whether these parameters still are views of the buffer."""
-        return _places(params) == self.places
+        return _places(params) == self.places and all(map(Tensor.is_contiguous, params))
 
     def holds(self, plan: Plan) -> bool:
         """Whether the plan's parameters and their state still are views of the buffers."""
@@ -180,6 +179,9 @@ def _of_one(plan: Plan, group: Group, params: list[Tensor], states: list[State])
         one.programs = {}
     elif plan.fused != NOT_ASKED_FOR:
         one.fused = fused_kernel(one, group)
+    if isinstance(one.fused, FusedKernel):
+        # Nobody puts other tensors into the buffers' own state.
+        one.fused_state = state_lists(one.fused, states)
     return one
 
 
@@ -215,9 +217,9 @@ def _share(whole: Tensor | None, slot: Slot, name: str, plan: Plan) -> None:
         state[name] = view
 
 
-def _places(params: Sequence[Tensor]) -> list[Any]:
-    """Address, strides and shape of each."""
-    return [*map(Tensor.data_ptr, params), *map(Tensor.stride, params), *map(Tensor.size, params)]
+def _places(params: Sequence[Tensor]) -> list[int]:
+    """Address and size of each; those that are contiguous lie where they lay if these are equal."""
+    return [*map(Tensor.data_ptr, params), *map(Tensor.numel, params)]
 
 
 def _values(states: Sequence[State]) -> Iterator[Tensor | None]:

@@ -33,8 +33,9 @@ class Plan:
     `settings` are the values the rules were read from; the plan is good while they, the
     parameters and their dicts of state stay. `slots` are the state that the rules keep.
     `weights` are the rates that multiply the gradient, `rates` those that multiply the update.
-    `fused` is torch's kernel, or why there is none; `insists` says that a step without it is an
-    error. `programs` and `factors` are the compiled engine's own.
+    `fused` is torch's kernel, or why there is none, `fused_state` its state where that is known
+    beforehand; `insists` says that a step without it is an error. `programs` and `factors` are
+    the compiled engine's own.
     """
 
     settings: list[Any]
@@ -47,6 +48,7 @@ class Plan:
     projection: Projection | None
     insists: bool = False
     fused: FusedKernel | str = NOT_ASKED_FOR
+    fused_state: list[list[Tensor]] | None = None
     programs: dict[Hashable, tuple[Fingerprint, Programs]] | None = None
     factors: tuple[tuple[Real, Real], ...] | None = None
     packed: Packed | None = None
