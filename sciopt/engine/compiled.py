@@ -31,7 +31,7 @@ _MANY = 64
 
 # One call for several parameters saves overhead; on the host a cache shall still hold their
 # gradients when the second program reads them.
-_BUCKET = {"cpu": 8, "cuda": 32}
+_BUCKET = {"cpu": 6, "cuda": 32}
 
 
 def require_compiler(device: str) -> None:
