@@ -1,32 +1,14 @@
 """Slopes of rates over gradients, from the domain's own solver."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
+from landscape_runs import done
 
 from applications.landscapes import DOMAIN
 from applications.landscapes.claims.l9_rate_slope import GRADIENTS, RATE, slope
-from sciopt.bench import Answer, Record, Result, Run, Status
+from sciopt.bench import Answer, Record, Result, Status
 
 CLAIM = DOMAIN.claims["l9-rate-slope"]
-
-
-def done(run: Run) -> Result:
-    changes = {
-        part: {
-            key.split(".")[1]: value for key, value in run.overrides.items() if key.startswith(part)
-        }
-        for part in ("problem", "method")
-    }
-    problem = replace(DOMAIN.problems[run.problem], **changes["problem"])
-    method = replace(DOMAIN.methods[run.method], **changes["method"])
-    solver = DOMAIN.start(problem, method, run.seed, torch.device("cpu"))
-    for _ in range(run.max_steps):
-        solver.step()
-    records = [Record(run.max_steps, 1.0, {})]
-    return Result(run, Status.STEP_LIMIT, "", records, DOMAIN.arrays(problem, solver), 0.0)
 
 
 def test_the_slopes_are_minus_one_and_zero():
