@@ -74,16 +74,21 @@ class Clock:
     """The count of gradients a parameter has met, and the factors that follow from it.
 
     For a parameter on the host it is a number; on an accelerator a tensor, because reading one
-    would wait for the device, and `siblings` are the clocks whose factors are computed with it.
+    would wait for the device. There one clock, the `stack`, holds the counts of many parameters,
+    this one's at `place`, and computes the factors of all at once.
     """
 
-    def __init__(self, step: Real | Float[Tensor, ""] | None):
-        self._step = step
-        self.factors: dict[tuple[Real, Real], Real | Float[Tensor, ""]] = {}
-        self.siblings: Sequence[Clock] = ()
+    def __init__(
+        self,
+        step: Real | Float[Tensor, "*clocks"] | None,
+        stack: Clock | None = None,
+        place: int = 0,
+    ):
+        self._step, self._stack, self._place = step, stack, place
+        self.factors: dict[tuple[Real, Real], Real | Float[Tensor, "*clocks"]] = {}
 
     @property
-    def step(self) -> Real | Float[Tensor, ""]:
+    def step(self) -> Real | Float[Tensor, "*clocks"]:
         """The count; ValueError where no rule declares the CLOCK."""
         if self._step is None:
             raise ValueError(
@@ -91,18 +96,15 @@ class Clock:
             )
         return self._step
 
-    def debias(self, beta: Real, power: Real = 1) -> Real | Float[Tensor, ""]:
+    def debias(self, beta: Real, power: Real = 1) -> Real | Float[Tensor, "*clocks"]:
         """(1 - beta^step)^-power, which takes the bias from an average of decay `beta`.
 
         1 - beta^step is the sum of the weights that the average has given. A factor, because
         divisions take longest of all that is done to an element.
         """
         key = (beta, power)
-        if key not in self.factors and self.siblings:
-            steps = torch.stack([torch.as_tensor(clock.step) for clock in self.siblings])
-            factors = (1 - beta**steps) ** -power
-            for clock, factor in zip(self.siblings, factors.unbind(), strict=True):
-                clock.factors[key] = factor
+        if key not in self.factors and self._stack is not None:
+            self.factors[key] = torch.as_tensor(self._stack.debias(beta, power))[self._place]
         elif key not in self.factors:
             self.factors[key] = (1 - beta**self.step) ** -power
         return self.factors[key]

@@ -41,10 +41,8 @@ def _clocks(work: Work) -> list[Clock]:
     if not all(step.is_cpu for step in steps):
         # float32 cannot tell 1 - 0.999^step from its neighbours well enough.
         counts = torch.stack([step.to(steps[0].device) for step in steps]).double() + 1
-        clocks = [Clock(count) for count in counts.unbind()]
-        for clock in clocks:
-            clock.siblings = clocks
-        return clocks
+        stack = Clock(counts)
+        return [Clock(count, stack, place) for place, count in enumerate(counts.unbind())]
     values = [step.item() + 1 for step in steps]
     by_value = {value: Clock(value) for value in set(values)}
     return [by_value[value] for value in values]

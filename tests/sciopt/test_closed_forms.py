@@ -12,6 +12,7 @@ from torch import Tensor
 import sciopt
 from sciopt.directions import ExponentialAverage
 from sciopt.rates import SecondMoment
+from sciopt.rule import Clock
 
 ENGINES = pytest.mark.parametrize("engine", ["auto", "eager"])
 
@@ -162,6 +163,17 @@ def test_rated_methods_do_not_feel_the_gradients_scale(name: str, factor: float)
             optimizer.step()
         paths.append(param.detach())
     torch.testing.assert_close(paths[0], paths[1], rtol=1e-11, atol=0)
+
+
+def test_clocks_of_an_accelerator_have_the_hosts_factors() -> None:
+    counts = torch.tensor([1.0, 7.0, 4000.0], dtype=torch.float64)
+    stack = Clock(counts)
+    for beta, power in [(0.9, 1), (0.999, 0.5), (0.0, 1)]:
+        for place, count in enumerate(counts.tolist()):
+            factor = Clock(counts[place], stack, place).debias(beta, power)
+            expected = (1 - beta**count) ** -power
+            assert float(factor) == pytest.approx(expected, rel=1e-14)
+            assert Clock(count).debias(beta, power) == pytest.approx(expected, rel=1e-14)
 
 
 def test_sgd_feels_the_gradients_scale_in_proportion() -> None:
