@@ -91,7 +91,8 @@ class Composed(torch.optim.Optimizer):
     Raises:
         ValueError: a setting out of range, no parameters, two rules that keep the same state; in
             `step`, a value that has not been published.
-        TypeError: an integer or complex parameter; in `step`, a sparse gradient.
+        TypeError: an integer or complex parameter, a rule that is none; in `step`, a sparse
+            gradient.
         RuntimeError: engine="compiled" without a compiler.
     """
 
@@ -164,31 +165,38 @@ class Composed(torch.optim.Optimizer):
             params: those it is for; all if not given.
 
         Raises:
-            ValueError: no rule listens to `name`, or `value` does not fit.
+            ValueError: no rule listens to `name`, or `value` does not fit; nothing is published.
+            TypeError: `value` is no number.
         """
+        slot = self._published(name)
+        own = [param for group in self.param_groups for param in group["params"]]
+        if params is None:
+            params = own
+        params = [params] if isinstance(params, Tensor) else list(params)
+        for param in set(params).difference(own):
+            raise ValueError(
+                f"{name!r} was published for a parameter of shape {tuple(param.shape)} that is "
+                "not this optimizer's"
+            )
+        for param in params:
+            _check_fits(value, slot.scope.shape(param), f"{name!r} is {slot.scope.value}")
+        if isinstance(value, Tensor) and params:
+            # Once, not once for each parameter: a copy from the host waits for the device.
+            value = value.to(params[0].device)
+        only_some = slot.scope is Scope.MODEL and set(params) != set(own)
+        for plan in self._plans:
+            set_apart(plan, only_some=only_some)
+        with torch.no_grad():
+            for param in params:
+                _publish(self.state[param], name, slot, param, value)
+
+    def _published(self, name: str) -> Slot:
+        """The slot of this name; ValueError if no rule listens to it."""
         slots = slots_of([self._direction, *self._rates])
         published = sorted(key for key, slot in slots.items() if slot.published)
         if name not in published:
             raise ValueError(f"no rule listens to {name!r}; those here listen to {published}")
-        slot = slots[name]
-        if params is None:
-            params = [param for group in self.param_groups for param in group["params"]]
-        else:
-            params = [params] if isinstance(params, Tensor) else list(params)
-            for plan in self._plans:
-                if plan.packed is not None and slot.scope is Scope.MODEL:
-                    set_apart(plan, only_some=True)
-        own = {param for group in self.param_groups for param in group["params"]}
-        for param in params:
-            if param not in own:
-                raise ValueError(
-                    f"{name!r} was published for a parameter of shape {tuple(param.shape)} that "
-                    "is not this optimizer's"
-                )
-            _check_fits(value, slot.scope.shape(param), f"{name!r} is {slot.scope.value}")
-        with torch.no_grad():
-            for param in params:
-                _publish(self.state[param], name, slot, param, value)
+        return slots[name]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient.
@@ -294,10 +302,9 @@ class Composed(torch.optim.Optimizer):
         self._stepped.append(params)
         if skip is not None and params:
             skip = skip.to(params[0].device, non_blocking=True)
-        if plan.packed is not None:
-            if len(grads) == len(plan.params):
-                return plan.packed.work(plan, group, grads, skip)
-            set_apart(plan, only_some=bool(params))
+        if plan.packed is not None and len(grads) == len(plan.params):
+            return plan.packed.work(plan, group, grads, skip)
+        set_apart(plan, only_some=bool(params))
         steps = [state["step"] for state in states] if "step" in plan.names else []
         return Work(plan, group, params, grads, states, steps, skip)
 

@@ -107,8 +107,10 @@ def set_apart(plan: Plan, *, only_some: bool) -> None:
 
     Needed where `only_some` of them step or are told something, if there is anything to share.
     """
+    if plan.packed is None or not only_some:
+        return
     model = [name for name, slot in plan.slots.items() if slot.scope is Scope.MODEL]
-    if not only_some or not (model or "step" in plan.names):
+    if not model and "step" not in plan.names:
         return
     for state in plan.states:
         for name in model:

@@ -23,14 +23,16 @@ class InverseNorm(Rate):
     the model's also scales by its largest element, so that none overflows or vanishes.
 
     Raises:
-        ValueError: the scope is ELEMENT; that is the sign of the gradient (`sciopt.Sign`).
+        ValueError: the scope is ELEMENT; that is the direction `Sign`.
     """
 
     scope: Scope = field(default=Scope.MODEL, metadata={"key": None})  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self):
         if self.scope is Scope.ELEMENT:
-            raise ValueError("InverseNorm is per neuron, layer or model; per element use Sign()")
+            raise ValueError(
+                "InverseNorm is per neuron, layer or model; per element take the direction Sign()"
+            )
 
     def slots(self) -> Mapping[str, Slot]:
         """The norm of the last gradient."""
