@@ -236,7 +236,8 @@ def _trial(step_size: float, loss: Tensor, gradient: Vector, direction: Vector) 
 def _checked_loss(loss: object) -> Tensor:
     if not isinstance(loss, (Tensor, int, float)):
         raise TypeError(f"the closure must return the loss, a number, got {loss!r}")
-    loss = torch.as_tensor(loss)
+    if not isinstance(loss, Tensor):
+        return torch.tensor(loss, dtype=torch.float64)
     if loss.numel() != 1 or loss.is_complex():
         raise ValueError(
             f"the closure must return the loss, one real number, got {loss.dtype} of shape "
