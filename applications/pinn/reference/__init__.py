@@ -7,6 +7,7 @@ here knows the rest of `applications.pinn`: a reference must not share an error 
 
 from applications.pinn.reference.cole_hopf import burgers
 from applications.pinn.reference.gridded import Reference, relative_difference
+from applications.pinn.reference.stiff_ode import van_der_pol
 from applications.pinn.reference.stored import STORED, path_of, stored
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "path_of",
     "relative_difference",
     "stored",
+    "van_der_pol",
 ]

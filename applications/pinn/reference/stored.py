@@ -16,6 +16,7 @@ from applications.pinn.reference.periodic_equations import (
     KURAMOTO_SIVASHINSKY,
     REACTION_DIFFUSION,
 )
+from applications.pinn.reference.stiff_ode import robertson, van_der_pol
 
 DATA = Path(__file__).parents[3] / "data"
 
@@ -27,6 +28,8 @@ STORED: Mapping[str, Callable[[], Reference]] = {
     "kuramoto_sivashinsky": lambda: periodic_reference(KURAMOTO_SIVASHINSKY, 1024, steps=80000),
     "reaction_diffusion": lambda: periodic_reference(REACTION_DIFFUSION, points=1024, steps=4000),
     "gray_scott": lambda: periodic_reference(GRAY_SCOTT, points=1024, steps=40000),
+    "robertson": robertson,
+    "van_der_pol": van_der_pol,
 }
 """Name of the file in `data/` -> the function that computes what it holds."""
 

@@ -1,0 +1,88 @@
+"""The stiff systems against published values and closed forms."""
+
+import numpy as np
+import pytest
+
+from applications.pinn.reference import relative_difference, stored, van_der_pol
+from applications.pinn.reference.stiff_ode import (
+    ROBERTSON,
+    StiffOde,
+    ode_reference,
+    radau,
+    van_der_pol_oscillator,
+)
+
+
+def test_robertson_at_the_time_of_the_literature() -> None:
+    # Hairer & Wanner (1996) and the Bari test set for initial value problems, at t = 10^11.
+    late = StiffOde(ROBERTSON.unknowns, ROBERTSON.initial, 1e11, ROBERTSON.rate, ROBERTSON.jacobian)
+    _, y = radau(late, 1e-10, np.array([40.0, 1e11]))
+    np.testing.assert_allclose(
+        y[:, 1], [0.2083340149701255e-7, 0.8333360770334713e-13, 0.9999999791665050], rtol=1e-8
+    )
+    # To the digits that are customarily printed.
+    np.testing.assert_allclose(y[:, 0], [0.7158, 9.185e-6, 0.2842], rtol=2e-4)
+
+
+def test_the_concentrations_of_robertson_sum_to_one() -> None:
+    values = stored("robertson").values
+    np.testing.assert_allclose(values["y1"] + values["y2"] + values["y3"], 1, atol=1e-13)
+    assert min(y.min() for y in values.values()) >= 0
+
+
+def test_van_der_pol_at_the_time_of_the_literature() -> None:
+    # Bari test set, in the time scale t / 1000: x = 1.70616..., dx/d(t/1000) = -0.89280... at 2.
+    _, y = radau(van_der_pol_oscillator(1000, 2000), 1e-9, np.array([2000.0]))
+    np.testing.assert_allclose(y[:, 0], [0.1706167732170483e1, -0.8928097010247975e-3], rtol=1e-11)
+
+
+def test_the_stored_van_der_pol_resolves_its_jumps() -> None:
+    reference = stored("van_der_pol")
+    t, x = reference.axes["t"], reference.values["x"]
+    assert (len(t), t[0], t[-1]) == (len(x), 0, 2000)
+    assert len(t) < 2000
+    assert np.abs(np.diff(x)).max() < 0.2
+    jumps = t[1:][np.diff(np.sign(x)) != 0]
+    # Two jumps; half a period apart, (3 - 2 log 2) mu for large mu, less than 1 % from here.
+    assert len(jumps) == 2
+    assert np.diff(jumps)[0] == pytest.approx((3 - 2 * np.log(2)) * 1000 / 2, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_new_computation_gives_the_stored_van_der_pol() -> None:
+    """At the stored times: those that Radau chooses may depend on the last bits of the machine."""
+    reference = stored("van_der_pol")
+    again = ode_reference(van_der_pol_oscillator(1000, 2000), reference.axes["t"])
+    assert relative_difference(again.values, reference.values) <= reference.error_bar
+
+
+def test_a_mild_oscillator_nearly_keeps_its_amplitude() -> None:
+    """For small stiffness x is close to 2 cos t."""
+    reference = van_der_pol(stiffness=1e-3, end_time=6.0)
+    exact = 2 * np.cos(reference.axes["t"])
+    np.testing.assert_allclose(reference.values["x"], exact, atol=1e-2)
+
+
+def test_the_error_bar_covers_the_error() -> None:
+    """y' = -1000 (y - 1) + its slow companion z' = -z, both in closed form."""
+    matrix = np.array([[-1000.0, 0.0], [0.0, -1.0]])
+    ode = StiffOde(
+        unknowns=("y", "z"),
+        initial=(2.0, 1.0),
+        end_time=3.0,
+        rate=lambda y: matrix @ (y - np.array([1.0, 0.0])),
+        jacobian=lambda y: matrix,
+    )
+    t = np.concatenate([[0.0], np.geomspace(1e-4, 3, 50)])
+    reference = ode_reference(ode, t, tolerance=1e-9)
+    y, z = 1 + np.exp(-1000 * t), np.exp(-t)
+    error = max(
+        np.linalg.norm(reference.values["y"] - y) / np.linalg.norm(y),
+        np.linalg.norm(reference.values["z"] - z) / np.linalg.norm(z),
+    )
+    assert error <= reference.error_bar < 1e-6
+
+
+def test_a_stiffness_of_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="stiffness is -1"):
+        van_der_pol(-1.0)
