@@ -54,7 +54,7 @@ class Descent(torch.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]):
         _check_settings(defaults)
         super().__init__(params, defaults)
-        _check_params(type(self).__name__, self._params)
+        check_params(type(self).__name__, self._params)
 
     @abstractmethod
     def _direction(self, gradient: Vector) -> Vector:
@@ -73,7 +73,7 @@ class Descent(torch.optim.Optimizer):
 
     @abstractmethod
     def _forget(self) -> bool:
-        """Return to steepest descent; whether there was anything to forget."""
+        """Drop what was learned; whether that leaves another direction than the last one."""
 
     @property
     def stopped(self) -> Stopped | None:
@@ -124,17 +124,7 @@ class Descent(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, before the first step; settings are of all groups together."""
-        own = sorted(param_group.keys() & self.defaults.keys())
-        if own:
-            raise ValueError(
-                f"{type(self).__name__} treats all parameters as one vector, so a group cannot "
-                f"have its own {own}; pass them to the constructor"
-            )
-        if any(self.state.values()):
-            raise ValueError(
-                f"{type(self).__name__} has learned the curvature of its parameters and cannot "
-                "take in more; make a new optimizer"
-            )
+        refuse_group_settings(self, param_group, any(self.state.values()))
         super().add_param_group(param_group)
 
     @property
@@ -148,7 +138,7 @@ class Descent(torch.optim.Optimizer):
     def _evaluate(self, closure: Closure) -> tuple[Tensor, Vector]:
         """Loss and gradient at the parameters as they are."""
         with torch.enable_grad():
-            loss = _checked_loss(closure())
+            loss = checked_loss(closure())
         return loss, gradient_of(self._params)
 
     def _begin(self, closure: Closure) -> None:
@@ -162,33 +152,42 @@ class Descent(torch.optim.Optimizer):
             self._stop(Stopped.GRADIENT_SMALL)
 
     def _descend(self, closure: Closure) -> None:
-        origin = values_of(self._params)
-        memory = self._memory
-        gradient = memory["gradient"]
-        while True:
-            direction = memory.pop("direction", None)
-            if direction is None:
-                direction = self._direction(gradient)
-            slope = float(gradient @ direction)
-            start = Trial(0.0, memory["loss"], slope, gradient, memory["gradient_max"])
-            ending = Ending.ROUNDING
-            if -math.inf < slope < 0:
-                search = self._search(closure, start, origin, direction)
-                if search.trial is not None:
-                    if search.trial is not search.last:
-                        move(self._params, origin, direction, search.trial.step_size)
-                    return self._arrive(start, direction, search.trial)
-                move(self._params, origin, direction, 0.0)
-                ending = search.ending
-            memory.pop("previous_loss", None)
-            if not self._forget():
-                exhausted = ending is Ending.EVALUATIONS_EXHAUSTED
-                return self._stop(
-                    Stopped.EVALUATIONS_EXHAUSTED if exhausted else Stopped.NO_DESCENT
-                )
+        memory, origin = self._memory, values_of(self._params)
+        direction = memory.pop("direction", None)
+        if direction is None:
+            direction = self._direction(memory["gradient"])
+        failed = self._try(closure, origin, direction, self._first_step_size)
+        if failed and self._forget():
+            failed = self._try(closure, origin, -memory["gradient"], steepest_step_size)
+        if failed is Ending.EVALUATIONS_EXHAUSTED:
+            self._stop(Stopped.EVALUATIONS_EXHAUSTED)
+        elif failed:
+            self._stop(Stopped.NO_DESCENT)
+
+    def _try(
+        self,
+        closure: Closure,
+        origin: Vector,
+        direction: Vector,
+        first_step_size: Callable[[Trial], float],
+    ) -> Ending | None:
+        """Step along the direction; None if that succeeded, else why not, back at the origin."""
+        memory, gradient = self._memory, self._memory["gradient"]
+        slope = float(gradient @ direction)
+        if not -math.inf < slope < 0:
+            return Ending.ROUNDING
+        start = Trial(0.0, memory["loss"], slope, gradient, memory["gradient_max"])
+        search = self._search(closure, start, origin, direction, first_step_size(start))
+        if search.trial is None:
+            move(self._params, origin, direction, 0.0)
+            return search.ending
+        if search.trial is not search.last:
+            move(self._params, origin, direction, search.trial.step_size)
+        self._arrive(start, direction, search.trial)
+        return None
 
     def _search(
-        self, closure: Closure, start: Trial, origin: Vector, direction: Vector
+        self, closure: Closure, start: Trial, origin: Vector, direction: Vector, first: float
     ) -> LineSearch:
         group, params = self.param_groups[0], self._params
 
@@ -198,7 +197,7 @@ class Descent(torch.optim.Optimizer):
             self._memory["evaluations"] += 1
             return _trial(step_size, loss, gradient, direction)
 
-        first = float(group["lr"]) * self._first_step_size(start)
+        first = float(group["lr"]) * first
         return line_search(group["line_search"], evaluate, start, first, group["max_evaluations"])
 
     def _arrive(self, start: Trial, direction: Vector, end: Trial) -> None:
@@ -233,7 +232,8 @@ def _trial(step_size: float, loss: Tensor, gradient: Vector, direction: Vector) 
     return Trial(step_size, value, slope, gradient, gradient_max)
 
 
-def _checked_loss(loss: object) -> Tensor:
+def checked_loss(loss: object) -> Tensor:
+    """The loss as a tensor; raise unless it is one real number."""
     if not isinstance(loss, (Tensor, int, float)):
         raise TypeError(f"the closure must return the loss, a number, got {loss!r}")
     if not isinstance(loss, Tensor):
@@ -261,7 +261,25 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
-def _check_params(name: str, params: list[Tensor]) -> None:
+def refuse_group_settings(
+    optimizer: torch.optim.Optimizer, param_group: dict[str, Any], learned: bool
+) -> None:
+    """Raise ValueError for a group with settings of its own, or one that comes too late."""
+    name = type(optimizer).__name__
+    own = sorted(param_group.keys() & optimizer.defaults.keys())
+    if own:
+        raise ValueError(
+            f"{name} treats all parameters as one vector, so a group cannot have its own {own}; "
+            "pass them to the constructor"
+        )
+    if learned:
+        raise ValueError(
+            f"{name} has learned the curvature of its parameters and cannot take in more; make a "
+            "new optimizer"
+        )
+
+
+def check_params(name: str, params: list[Tensor]) -> None:
     """Raise TypeError or ValueError for parameters that cannot be one vector."""
     for param in params:
         if param.dtype not in (torch.float32, torch.float64):
