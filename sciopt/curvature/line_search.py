@@ -45,7 +45,7 @@ class Ending(Enum):
 
     WOLFE = "the step satisfies the Wolfe conditions"
     APPROXIMATE_WOLFE = (
-        "the slope satisfies the Wolfe conditions and the loss is unchanged to its accuracy"
+        "the slope satisfies the Wolfe conditions, and the loss is no higher within its accuracy"
     )
     DECREASE = "the loss is sufficiently lower, but no step with a gentle enough slope was found"
     EVALUATIONS_EXHAUSTED = "the evaluations were used up before the loss was lower"
@@ -109,36 +109,45 @@ def decreases(start: Trial, trial: Trial) -> bool:
 
 def strong_wolfe(start: Trial, trial: Trial) -> Ending | None:
     """Sufficient decrease, and |f'(a)| <= CURVATURE |f'(0)|."""
-    gentle = abs(trial.slope) <= CURVATURE * -start.slope
-    return Ending.WOLFE if gentle and decreases(start, trial) else None
+    if abs(trial.slope) > CURVATURE * -start.slope:
+        return None
+    if decreases(start, trial):
+        return Ending.WOLFE
+    gentle = _slope_suffices(start, trial) and _unchanged(start, trial)
+    return Ending.APPROXIMATE_WOLFE if gentle else None
 
 
 def approximate_wolfe(start: Trial, trial: Trial) -> Ending | None:
     """The Wolfe conditions, or their limit for small steps, which needs slopes only.
 
-    (2 delta - 1) f'(0) >= f'(a) >= sigma f'(0), where f(a) <= f(0) + accuracy of f. Differences of
-    the loss lose all their digits at half the precision to which slopes are good (Hager & Zhang
-    2005, section 4).
+    Differences of the loss lose all their digits where slopes still have half of theirs (Hager &
+    Zhang 2005, section 4).
     """
     if trial.slope < CURVATURE * start.slope:
         return None
-    if trial.loss <= start.loss + _DELTA * trial.step_size * start.slope:
+    lower = trial.loss <= start.loss + _DELTA * trial.step_size * start.slope
+    if lower and not _unchanged(start, trial):
         return Ending.WOLFE
-    near = trial.loss <= start.loss + _accuracy(start)
-    gentle = trial.slope <= (2 * _DELTA - 1) * start.slope
-    return Ending.APPROXIMATE_WOLFE if near and gentle else None
+    near = trial.loss <= start.loss + _ACCURACY * abs(start.loss)
+    return Ending.APPROXIMATE_WOLFE if near and _slope_suffices(start, trial) else None
 
 
-_DELTA = 0.1
-# Growth of the first bracket, required shrinkage per round (Hager & Zhang 2006, section 4).
-_RHO, _GAMMA = 5.0, 0.66
+def _slope_suffices(start: Trial, trial: Trial) -> bool:
+    """(2 delta - 1) f'(0) >= f'(a): for a parabola, the same as sufficient decrease."""
+    return trial.slope <= (2 * _DELTA - 1) * start.slope
+
+
+def _unchanged(start: Trial, trial: Trial) -> bool:
+    """Whether the two losses differ by rounding only."""
+    roundings = min(1e3 * torch.finfo(start.gradient.dtype).eps, _ACCURACY)
+    return abs(trial.loss - start.loss) <= roundings * abs(start.loss)
+
+
+# Hager & Zhang (2006), section 4: sufficient decrease, relative error of the loss, growth of the
+# first bracket, required shrinkage per round.
+_DELTA, _ACCURACY, _RHO, _GAMMA = 0.1, 1e-6, 5.0, 0.66
 # Of the way to a trial that was not finite.
 _RETREAT = 0.1
-
-
-def _accuracy(start: Trial) -> float:
-    """The error of the loss to allow for: 1e-6 of it in float64, as published."""
-    return max(1e-6, 10 * torch.finfo(start.gradient.dtype).eps) * abs(start.loss)
 
 
 def hager_zhang(start: Trial, first: float) -> Proposals:
@@ -146,7 +155,7 @@ def hager_zhang(start: Trial, first: float) -> Proposals:
 
     Names and steps are those of Hager & Zhang (2006), Algorithm 851, section 4.
     """
-    highest = start.loss + _accuracy(start)
+    highest = start.loss + _ACCURACY * abs(start.loss)
     a, b = yield from _bracket(start, first, highest)
     while b.step_size - a.step_size > 1e-14 * b.step_size:
         width = b.step_size - a.step_size
