@@ -28,6 +28,8 @@ class LBFGS(Descent):
         memory: pairs kept, 2 memory n numbers. More save evaluations of a costly closure.
         line_search: "hager-zhang" goes on where the loss has no digits left to differ in, so it is
             for float32 above all; "strong-wolfe" evaluates where SciPy does.
+        loss_error: relative error of the loss, by which "hager-zhang" lets it rise where the slope
+            has become gentle; by default 1e-6 in float64 and 1e-3 in float32.
         max_evaluations: limit of closure calls per line search. A step has one, or two if the
             first fails.
         tolerance_gradient: stop where no element of the gradient exceeds it.
@@ -47,6 +49,7 @@ class LBFGS(Descent):
         *,
         memory: int = 20,
         line_search: str = "hager-zhang",
+        loss_error: float | None = None,
         max_evaluations: int = 25,
         tolerance_gradient: float = 0.0,
         tolerance_change: float = 0.0,
@@ -56,6 +59,7 @@ class LBFGS(Descent):
             "lr": lr,
             "memory": memory,
             "line_search": line_search,
+            "loss_error": loss_error,
             "max_evaluations": max_evaluations,
             "tolerance_gradient": tolerance_gradient,
             "tolerance_change": tolerance_change,

@@ -52,7 +52,8 @@ class Ending(Enum):
     ROUNDING = "the interval has shrunk to rounding errors before the loss was lower"
 
 
-Accept = Callable[[Trial, Trial], Ending | None]
+Propose = Callable[[Trial, float, float], Proposals]
+Accept = Callable[[Trial, Trial, float], Ending | None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ class LineSearch:
 
 
 def line_search(
-    method: str, evaluate: Evaluate, start: Trial, first: float, max_evaluations: int
+    method: str,
+    evaluate: Evaluate,
+    start: Trial,
+    first: float,
+    max_evaluations: int,
+    loss_error: float = 1e-6,
 ) -> LineSearch:
     """A step that satisfies the conditions of the method, or else the lowest sufficient decrease.
 
@@ -76,14 +82,16 @@ def line_search(
         start: the trial at zero; its slope must be negative.
         first: the step size to try first.
         max_evaluations: limit of calls of `evaluate`, at least one.
+        loss_error: relative error of the loss that "hager-zhang" allows for.
     """
     propose, accept = METHODS[method]
-    proposals = propose(start, first)
+    highest = start.loss + loss_error * abs(start.loss)
+    proposals = propose(start, first, highest)
     lowest, ending = start, Ending.EVALUATIONS_EXHAUSTED
     trial = evaluate(next(proposals))
     spent = 1
     while True:
-        accepted = accept(start, trial) if trial.finite else None
+        accepted = accept(start, trial, highest) if trial.finite else None
         if accepted is not None:
             return LineSearch(trial, trial, spent, accepted)
         if trial.finite and decreases(start, trial) and trial.loss < lowest.loss:
@@ -107,7 +115,7 @@ def decreases(start: Trial, trial: Trial) -> bool:
     return trial.loss <= start.loss + DECREASE * trial.step_size * start.slope
 
 
-def strong_wolfe(start: Trial, trial: Trial) -> Ending | None:
+def strong_wolfe(start: Trial, trial: Trial, highest: float) -> Ending | None:  # noqa: ARG001
     """Sufficient decrease, and |f'(a)| <= CURVATURE |f'(0)|."""
     if abs(trial.slope) > CURVATURE * -start.slope:
         return None
@@ -117,7 +125,7 @@ def strong_wolfe(start: Trial, trial: Trial) -> Ending | None:
     return Ending.APPROXIMATE_WOLFE if gentle else None
 
 
-def approximate_wolfe(start: Trial, trial: Trial) -> Ending | None:
+def approximate_wolfe(start: Trial, trial: Trial, highest: float) -> Ending | None:
     """The Wolfe conditions, or their limit for small steps, which needs slopes only.
 
     Differences of the loss lose all their digits where slopes still have half of theirs (Hager &
@@ -128,8 +136,8 @@ def approximate_wolfe(start: Trial, trial: Trial) -> Ending | None:
     lower = trial.loss <= start.loss + _DELTA * trial.step_size * start.slope
     if lower and not _unchanged(start, trial):
         return Ending.WOLFE
-    near = trial.loss <= start.loss + _ACCURACY * abs(start.loss)
-    return Ending.APPROXIMATE_WOLFE if near and _slope_suffices(start, trial) else None
+    gentle = trial.loss <= highest and _slope_suffices(start, trial)
+    return Ending.APPROXIMATE_WOLFE if gentle else None
 
 
 def _slope_suffices(start: Trial, trial: Trial) -> bool:
@@ -139,23 +147,22 @@ def _slope_suffices(start: Trial, trial: Trial) -> bool:
 
 def _unchanged(start: Trial, trial: Trial) -> bool:
     """Whether the two losses differ by rounding only."""
-    roundings = min(1e3 * torch.finfo(start.gradient.dtype).eps, _ACCURACY)
-    return abs(trial.loss - start.loss) <= roundings * abs(start.loss)
+    rounding = torch.finfo(start.gradient.dtype).eps * abs(start.loss)
+    return abs(trial.loss - start.loss) <= 1e3 * rounding
 
 
-# Hager & Zhang (2006), section 4: sufficient decrease, relative error of the loss, growth of the
-# first bracket, required shrinkage per round.
-_DELTA, _ACCURACY, _RHO, _GAMMA = 0.1, 1e-6, 5.0, 0.66
+# Hager & Zhang (2006), section 4: sufficient decrease, growth of the first bracket, required
+# shrinkage per round.
+_DELTA, _RHO, _GAMMA = 0.1, 5.0, 0.66
 # Of the way to a trial that was not finite.
 _RETREAT = 0.1
 
 
-def hager_zhang(start: Trial, first: float) -> Proposals:
+def hager_zhang(start: Trial, first: float, highest: float) -> Proposals:
     """Bracket a root of the slope, then shrink by two secants, or a bisection where they are slow.
 
     Names and steps are those of Hager & Zhang (2006), Algorithm 851, section 4.
     """
-    highest = start.loss + _ACCURACY * abs(start.loss)
     a, b = yield from _bracket(start, first, highest)
     while b.step_size - a.step_size > 1e-14 * b.step_size:
         width = b.step_size - a.step_size
@@ -284,7 +291,7 @@ class _Interval:
         return self.bracketed and not inside
 
 
-def more_thuente(start: Trial, first: float) -> Proposals:
+def more_thuente(start: Trial, first: float, highest: float) -> Proposals:  # noqa: ARG001
     """Safeguarded cubic interpolation that ends in a strong Wolfe step.
 
     More & Thuente (1994), with the constants of MINPACK-2's dcsrch, so that the same points are
@@ -364,7 +371,7 @@ def _secant_of(base: _Point, end: _Point) -> float:
     return base.at + base.slope / (base.slope - end.slope) * (end.at - base.at)
 
 
-METHODS: dict[str, tuple[Callable[[Trial, float], Proposals], Accept]] = {
+METHODS: dict[str, tuple[Propose, Accept]] = {
     "strong-wolfe": (more_thuente, strong_wolfe),
     "hager-zhang": (hager_zhang, approximate_wolfe),
 }

@@ -46,6 +46,8 @@ class NewtonCG(Descent):
         cg_tolerance: of the residual |(H + damping I) d + g|, relative to |g|.
         max_products: limit of Hessian products per step, those of the preconditioner apart.
         line_search: "strong-wolfe", or "hager-zhang", which float32 needs.
+        loss_error: relative error of the loss, by which "hager-zhang" lets it rise where the slope
+            has become gentle; by default 1e-6 in float64 and 1e-3 in float32.
         max_evaluations: limit of closure calls per line search. A step has one, or two if the
             first fails.
         tolerance_gradient: stop where no element of the gradient exceeds it.
@@ -74,6 +76,7 @@ class NewtonCG(Descent):
         cg_tolerance: float = 1e-3,
         max_products: int = 200,
         line_search: str = "strong-wolfe",
+        loss_error: float | None = None,
         max_evaluations: int = 25,
         tolerance_gradient: float = 0.0,
         tolerance_change: float = 0.0,
@@ -95,6 +98,7 @@ class NewtonCG(Descent):
             "cg_tolerance": cg_tolerance,
             "max_products": max_products,
             "line_search": line_search,
+            "loss_error": loss_error,
             "max_evaluations": max_evaluations,
             "tolerance_gradient": tolerance_gradient,
             "tolerance_change": tolerance_change,

@@ -32,6 +32,8 @@ class SelfScaledBroyden(Descent):
         lr: multiplies the step size that is tried first.
         update: "broyden" (self-scaled), "bfgs" (self-scaled) or "unscaled-bfgs".
         line_search: "strong-wolfe", or "hager-zhang", which float32 needs.
+        loss_error: relative error of the loss, by which "hager-zhang" lets it rise where the slope
+            has become gentle; by default 1e-6 in float64 and 1e-3 in float32.
         max_evaluations: limit of closure calls per line search. A step has one, or two if the
             first fails.
         tolerance_gradient: stop where no element of the gradient exceeds it.
@@ -52,6 +54,7 @@ class SelfScaledBroyden(Descent):
         *,
         update: str = "broyden",
         line_search: str = "strong-wolfe",
+        loss_error: float | None = None,
         max_evaluations: int = 25,
         tolerance_gradient: float = 0.0,
         tolerance_change: float = 0.0,
@@ -62,6 +65,7 @@ class SelfScaledBroyden(Descent):
             "lr": lr,
             "update": update,
             "line_search": line_search,
+            "loss_error": loss_error,
             "max_evaluations": max_evaluations,
             "tolerance_gradient": tolerance_gradient,
             "tolerance_change": tolerance_change,
@@ -105,42 +109,52 @@ class SelfScaledBroyden(Descent):
             return
         b = end.step_size**2 * -start.slope / s_y
         tau, phi = UPDATES[self.param_groups[0]["update"]](b, y_h_y / s_y, s.numel())
-        p, q, sign = factors(s, h_y, s_y, y_h_y, tau, phi)
-        update_in_place(inverse, p, q, sign, tau)
-        state["direction"] = -h_g / tau - p * (p @ g) - q * (sign * (q @ g))
+        terms = factors(s, h_y, s_y, y_h_y, tau, phi)
+        update_in_place(inverse, terms, tau)
+        (p, p_sign), (q, q_sign) = terms
+        state["direction"] = -h_g / tau - p * (p_sign * (p @ g)) - q * (q_sign * (q @ g))
 
     def _forget(self) -> bool:
         return self._memory.pop("inverse_hessian", None) is not None
 
 
+Term = tuple[Vector, float]
+"""A vector v and a sign that stand for the matrix sign v v'."""
+
+
 def factors(
     s: Vector, h_y: Vector, s_y: float, y_h_y: float, tau: float, phi: float
-) -> tuple[Vector, Vector, float]:
-    """Vectors p, q and a sign with H_new = H / tau + p p' + sign q q'.
+) -> tuple[Term, Term]:
+    """Two terms whose sum is H_new - H / tau.
 
-    The update is the quadratic form of a 2 x 2 matrix in s / sqrt(s'y) and Hy / sqrt(y'Hy); its
-    square is completed, which subtracts no two numbers of like size.
+    That is the quadratic form of a 2 x 2 matrix in u = s / sqrt(s'y) and w = Hy / sqrt(y'Hy). Its
+    square is completed around the diagonal element that cannot be zero.
     """
     h = y_h_y / s_y
-    of_s, mixed = 1 + phi * h / tau, -phi * math.sqrt(h) / tau
-    of_h_y = (phi - 1) / tau - mixed**2 / of_s
-    p = s * math.sqrt(of_s / s_y) + h_y * (mixed / math.sqrt(of_s * y_h_y))
-    q = h_y * math.sqrt(abs(of_h_y) / y_h_y)
-    return p, q, math.copysign(1.0, of_h_y)
+    u, w = s / math.sqrt(s_y), h_y / math.sqrt(y_h_y)
+    of_u, of_w, mixed = 1 + phi * h / tau, (phi - 1) / tau, -phi * math.sqrt(h) / tau
+    if phi >= 0:
+        rest = (phi - 1 - phi * h / tau) / (tau * of_u)
+        return _term(u + mixed / of_u * w, of_u), _term(w, rest)
+    rest = 1 + phi * h / (tau * (1 - phi))
+    return _term(w + mixed / of_w * u, of_w), _term(u, rest)
 
 
-def update_in_place(
-    inverse: Float[Tensor, "n n"], p: Vector, q: Vector, sign: float, tau: float
-) -> None:
-    """H = H / tau + p p' + sign q q', in one pass over H where it is larger than the cache.
+def _term(vector: Vector, weight: float) -> Term:
+    return vector * math.sqrt(abs(weight)), math.copysign(1.0, weight)
+
+
+def update_in_place(inverse: Float[Tensor, "n n"], terms: tuple[Term, Term], tau: float) -> None:
+    """H = H / tau + terms, in one pass over H where it is larger than the cache.
 
     Two products of rank one leave H symmetric to the last bit, which one of rank two does not, and
     1 / tau would let what is not symmetric grow without limit.
     """
     rows = 64 if inverse.is_cpu else len(inverse)
+    (p, p_sign), (q, q_sign) = terms
     for block, of_p, of_q in zip(inverse.split(rows), p.split(rows), q.split(rows), strict=True):
-        block.addmm_(of_p[:, None], p[None], beta=1 / tau)
-        block.addmm_(of_q[:, None], q[None], alpha=sign)
+        block.addmm_(of_p[:, None], p[None], alpha=p_sign, beta=1 / tau)
+        block.addmm_(of_q[:, None], q[None], alpha=q_sign)
 
 
 def self_scaled_broyden(b: float, h: float, n: int) -> tuple[float, float]:

@@ -267,6 +267,7 @@ def one(dtype: torch.dtype = torch.float64) -> Tensor:
         (ValueError, "lr must be positive", lambda make: make([one()], lr=0.0)),
         (ValueError, "line_search must be one of", lambda make: make([one()], line_search="no")),
         (ValueError, "max_evaluations must be", lambda make: make([one()], max_evaluations=0)),
+        (ValueError, "loss_error must be", lambda make: make([one()], loss_error=1.0)),
         (ValueError, "tolerance_gradient", lambda make: make([one()], tolerance_gradient=-1.0)),
         (ValueError, "tolerance_change", lambda make: make([one()], tolerance_change=math.nan)),
         (TypeError, "needs a closure", lambda make: make([one()]).step()),

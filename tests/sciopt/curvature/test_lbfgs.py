@@ -48,8 +48,7 @@ def test_single_precision_goes_on_where_torch_stops() -> None:
     task, torchs = Regression(torch.float32, width=20), Regression(torch.float32, width=20)
     optimizer = LBFGS(task.params)
     losses = descend(optimizer, task.loss, task.params, 600)
-    assert len(losses) >= 300
-    assert losses[-1] < 0.3 * losses[100]
+    assert len(losses) == 600
 
     reference = torch.optim.LBFGS(
         torchs.params,
@@ -67,4 +66,4 @@ def test_single_precision_goes_on_where_torch_stops() -> None:
         return loss
 
     reference.step(closure)
-    assert losses[-1] < 1.1 * torchs.loss().item()
+    assert losses[-1] < 0.5 * torchs.loss().item()
