@@ -1,8 +1,9 @@
-"""Physics-informed neural networks on stiff equations: Adam, L-BFGS and one after the other."""
+"""Physics-informed neural networks on stiff differential equations."""
 
 from applications.pinn.claims import CLAIMS
 from applications.pinn.methods import METHODS
-from applications.pinn.problems import PROBLEMS, STORED_FILE
+from applications.pinn.problems import PROBLEMS
+from applications.pinn.reference import STORED, path_of
 from applications.pinn.solve import arrays, evaluate, start
 from sciopt.bench import Domain
 
@@ -14,6 +15,6 @@ DOMAIN = Domain(
     evaluate=evaluate,
     arrays=arrays,
     claims=CLAIMS,
-    data=[STORED_FILE],
-    max_steps=3000,
+    data=[path_of(name) for name in STORED],
+    max_steps=500,
 )

@@ -1,4 +1,7 @@
-"""The methods' settings; `solve.py` turns them into solvers."""
+"""The methods' settings; `solve.py` turns them into solvers.
+
+Every method trains the same network on the same points: those settings are `Setup`'s.
+"""
 
 from __future__ import annotations
 
@@ -7,95 +10,195 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from applications.pinn.sampling import Sampling
+
 Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
-class Adam:
-    """Adam on the full batch of points."""
+class Setup:
+    """Network and points, alike for all methods."""
 
-    precision: Precision = "float32"
+    precision: Precision = "float64"
     """Number format of params, points and derivatives."""
+    hidden: tuple[int, ...] = (20, 20, 20)
+    """Units of each hidden layer."""
+    activation: Literal["declared", "tanh", "sin"] = "declared"
+    """Activation of the hidden layers; "declared" is the problem's own."""
+    first_layer_scale: float = 0.0
+    """What the first layer's weights are multiplied with at the start; 0: 2 for tanh, 0.5 for sin."""
+    scaled: bool = True
+    """Whether coordinates and residuals are scaled to order one as the equations suggest."""
+    harmonics: int = 1
+    """Waves seen of each periodic coordinate."""
+    fourier_features: int = 0
+    """Random Fourier features, each a sine and a cosine."""
+    fourier_scale: float = 1.0
+    """Standard deviation of their frequencies, in scaled coordinates."""
+    equation_weight: float = 10.0
+    """Weight of the equations' mean squared residual, conditions having weight 1."""
+    points_per_param: float = 3.0
+    """Collocation points at the start, in units of the number of params."""
+    most_points_per_param: float = 8.0
+    """Collocation points when the residual on fresh points has exceeded that trained on."""
+    condition_points: int = 256
+    """Points of each condition."""
+    sampling: Sampling = "adaptive"
+    """Points where the residual is large, or spread evenly: a Sobol sequence, or random."""
+    redraw_every: int = 5
+    """Steps between two draws of points; 0 keeps the first."""
+    candidates: int = 20
+    """Points drawn for each one that adaptive sampling chooses."""
+    slab_steps: int = 200
+    """Steps on each time slab of a problem that has several."""
+    exponent: float = 0.5
+    """Of the residual in a candidate's chance."""
+
+    def __post_init__(self) -> None:
+        check_setup(self)
+
+
+@dataclass(frozen=True)
+class FirstOrder(Setup):
+    """A composed optimizer of sciopt on the full batch of points."""
+
+    optimizer: Literal[
+        "Adam", "AdamW", "AMSGrad", "AdaGrad", "RMSProp", "SGD", "NormalizedSGD", "Lion", "Muon"
+    ] = "Adam"
+    """Its name in sciopt."""
     lr: float = 1e-3
     """Learning rate."""
+    redraw_every: int = 100
 
     def __post_init__(self) -> None:
-        check_precision(self.precision)
-        check_lr(self.lr)
+        check_setup(self)
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr is {self.lr}; give a positive number")
 
 
 @dataclass(frozen=True)
-class LBFGS:
-    """SciPy's L-BFGS-B without bounds; its driver is float64, evaluations are in `precision`."""
+class GaussNewton(Setup):
+    """sciopt's damped Gauss-Newton with geodesic acceleration."""
 
-    precision: Precision = "float64"
-    """Number format of params, points and derivatives inside an evaluation."""
+    damping: float = 1e-2
+    """Damping of the first step."""
+    target: float = 0.075
+    """Share of the promised decrease that a step must achieve."""
+    acceleration: bool = True
+    """Whether steps have the second-order correction."""
+
+
+@dataclass(frozen=True)
+class QuasiNewton(Setup):
+    """sciopt's L-BFGS or dense self-scaled Broyden, keeping their curvature at each redraw."""
+
+    optimizer: Literal["LBFGS", "SelfScaledBroyden"] = "SelfScaledBroyden"
+    """Its name in sciopt.curvature."""
     memory: int = 50
-    """Pairs of steps and gradient differences kept."""
+    """Pairs that L-BFGS keeps."""
+    line_search: Literal["declared", "strong-wolfe", "hager-zhang"] = "declared"
+    """"declared" is the optimizer's own."""
+    redraw_every: int = 500
+
+
+@dataclass(frozen=True)
+class NewtonCG(Setup):
+    """sciopt's truncated Newton method with Nyström's preconditioner."""
+
+    rank: int = 60
+    """Of the preconditioner."""
+    redraw_every: int = 100
+
+
+@dataclass(frozen=True)
+class SciPy(Setup):
+    """SciPy's L-BFGS-B or BFGS, started anew at each redraw; its driver is float64."""
+
+    optimizer: Literal["L-BFGS-B", "BFGS"] = "L-BFGS-B"
+    """Its name in scipy.optimize.minimize."""
+    memory: int = 50
+    """Pairs of steps and gradient differences that L-BFGS-B keeps."""
     gradient_tolerance: float = 1e-8
     """The run has converged once no component of the gradient is larger."""
+    redraw_every: int = 0
 
     def __post_init__(self) -> None:
-        check_precision(self.precision)
-        check_memory(self.memory, self.gradient_tolerance)
-
-
-@dataclass(frozen=True)
-class AdamThenLBFGS:
-    """Adam for `switch_step` steps, then SciPy's L-BFGS-B from where Adam left off."""
-
-    precision: Precision = "float64"
-    """Number format of params, points and derivatives inside an evaluation."""
-    switch_step: int = 1000
-    """Steps of Adam before L-BFGS takes over."""
-    lr: float = 1e-3
-    """Adam's learning rate."""
-    memory: int = 50
-    """Pairs of steps and gradient differences L-BFGS keeps."""
-    gradient_tolerance: float = 1e-8
-    """L-BFGS has converged once no component of the gradient is larger."""
-
-    def __post_init__(self) -> None:
-        check_precision(self.precision)
-        check_lr(self.lr)
-        check_memory(self.memory, self.gradient_tolerance)
-        if self.switch_step < 1:
+        check_setup(self)
+        if not 1 <= self.memory <= 10_000:
+            raise ValueError(f"memory is {self.memory}; give 1 to 10000 (10 to 100 are usual)")
+        if not (math.isfinite(self.gradient_tolerance) and self.gradient_tolerance >= 0):
             raise ValueError(
-                f"switch_step is {self.switch_step}; give at least 1, or take method lbfgs"
+                f"gradient_tolerance is {self.gradient_tolerance}; give a finite number >= 0"
             )
 
 
-Method = Adam | LBFGS | AdamThenLBFGS
+@dataclass(frozen=True)
+class Sequence(Setup):
+    """Several methods one after the other, each from where the last one ended."""
+
+    stages: tuple[str, ...] = ("adam", "gauss-newton", "broyden")
+    """Names of methods; network and points are the sequence's own."""
+    stage_steps: tuple[int, ...] = (200, 300)
+    """Steps of each stage but the last, which goes on."""
+
+    def __post_init__(self) -> None:
+        check_setup(self)
+        unknown = [name for name in self.stages if name not in STAGES]
+        if unknown or not self.stages:
+            raise ValueError(f"stages are {self.stages}; give some of {', '.join(STAGES)}")
+        if len(self.stage_steps) != len(self.stages) - 1 or min(self.stage_steps, default=1) < 1:
+            raise ValueError(
+                f"stage_steps is {self.stage_steps}; give a positive number of steps for each of "
+                f"the {len(self.stages)} stages but the last"
+            )
 
 
-def check_precision(precision: str) -> None:
-    """Raise ValueError unless derivatives of second order keep some digits in `precision`."""
-    if precision not in ("float32", "float64"):
+Stage = FirstOrder | GaussNewton | QuasiNewton | NewtonCG | SciPy
+Method = Stage | Sequence
+
+
+def check_setup(setup: Setup) -> None:
+    """Raise ValueError for settings that cannot run."""
+    if setup.precision not in ("float32", "float64"):
         raise ValueError(
-            f"precision is {precision!r}; give 'float32' or 'float64': fewer bits lose the "
+            f"precision is {setup.precision!r}; give 'float32' or 'float64': fewer bits lose the "
             "second derivatives"
         )
+    if not setup.hidden or min(setup.hidden) < 1:
+        raise ValueError(f"hidden is {setup.hidden}; give one positive unit count per layer")
+    for name in ("equation_weight", "points_per_param", "fourier_scale"):
+        value = getattr(setup, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}; give a positive number")
+    for name in ("condition_points", "candidates", "harmonics"):
+        if getattr(setup, name) < 1:
+            raise ValueError(f"{name} is {getattr(setup, name)}; give at least 1")
+    for name in ("redraw_every", "fourier_features", "first_layer_scale", "exponent"):
+        if not getattr(setup, name) >= 0:
+            raise ValueError(f"{name} is {getattr(setup, name)}; give 0 or more")
 
 
-def check_lr(lr: float) -> None:
-    """Raise ValueError unless the learning rate is positive and finite."""
-    if not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr is {lr}; give a positive number")
-
-
-def check_memory(memory: int, gradient_tolerance: float) -> None:
-    """Raise ValueError for settings of L-BFGS that cannot run."""
-    if not 1 <= memory <= 10_000:
-        raise ValueError(f"memory is {memory}; give 1 to 10000 (10 to 100 are usual)")
-    if not (math.isfinite(gradient_tolerance) and gradient_tolerance >= 0):
-        raise ValueError(f"gradient_tolerance is {gradient_tolerance}; give a finite number >= 0")
-
+STAGES: Mapping[str, Stage] = {
+    "adam": FirstOrder(),
+    "adamw": FirstOrder(optimizer="AdamW"),
+    "amsgrad": FirstOrder(optimizer="AMSGrad"),
+    "adagrad": FirstOrder(optimizer="AdaGrad", lr=1e-2),
+    "rmsprop": FirstOrder(optimizer="RMSProp"),
+    "sgd": FirstOrder(optimizer="SGD", lr=1e-2),
+    "normalized-sgd": FirstOrder(optimizer="NormalizedSGD", lr=1e-2),
+    "lion": FirstOrder(optimizer="Lion", lr=1e-4),
+    "gauss-newton": GaussNewton(),
+    "lbfgs": QuasiNewton(optimizer="LBFGS"),
+    "broyden": QuasiNewton(),
+    "newton-cg": NewtonCG(),
+    "scipy-lbfgs": SciPy(),
+    "scipy-bfgs": SciPy(optimizer="BFGS"),
+}
 
 METHODS: Mapping[str, Method] = {
-    "adam-float32": Adam(precision="float32"),
-    "adam-float64": Adam(precision="float64"),
-    "lbfgs-float32": LBFGS(precision="float32"),
-    "lbfgs-float64": LBFGS(precision="float64"),
-    "adam-lbfgs-float32": AdamThenLBFGS(precision="float32"),
-    "adam-lbfgs-float64": AdamThenLBFGS(precision="float64"),
+    **STAGES,
+    "gauss-newton-broyden": Sequence(stages=("gauss-newton", "broyden"), stage_steps=(300,)),
+    "adam-gauss-newton-broyden": Sequence(),
+    "adam-lbfgs": Sequence(stages=("adam", "lbfgs"), stage_steps=(1000,)),
+    "adam-scipy-lbfgs": Sequence(stages=("adam", "scipy-lbfgs"), stage_steps=(1000,)),
 }

@@ -1,57 +1,182 @@
-"""A multilayer perceptron as a function of one flat vector of params.
+"""A multilayer perceptron of one flat vector of params, with derivatives by hand.
 
-Flat, because every method here works on one vector: Adam then updates a single tensor and
-L-BFGS needs no packing.
+`forward` gives the solution's channels, `gradient` and `jacobian` are the two reverse sweeps.
+`torch_func.py` holds the slow path for any other `nn.Module`, `lift.py` what stands between the
+network and the solution.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ACTIVATIONS = {"tanh": torch.tanh, "sin": torch.sin}
+from applications.pinn.embedding import Embedding
+from applications.pinn.language import Index
+from applications.pinn.taylor import Activated, activate, activate_transposed
 
 
-def glorot_normal(
-    sizes: Sequence[int], generator: np.random.Generator
-) -> Float[np.ndarray, " params"]:
-    """Initial params: weights of variance 2 / (inputs + outputs), biases zero, layer by layer.
+@dataclass(frozen=True)
+class Inputs:
+    """Prepared points: the features' channels, which no param changes."""
 
-    `sizes` counts the units of each layer, input and output included. Source: Glorot & Bengio
-    (2010), "Understanding the difficulty of training deep feedforward neural networks".
+    features: Float[Tensor, "channels images features"]
+    indices: tuple[Index, ...]
+    points: int
+
+    def to(self, dtype: torch.dtype) -> Inputs:
+        """The same in another precision."""
+        return Inputs(self.features.to(dtype), self.indices, self.points)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What the reverse sweeps need: each layer's input and each activation."""
+
+    params: Float[Tensor, " params"]
+    inputs: list[Float[Tensor, "channels images units"]]
+    activations: list[Activated]
+    indices: tuple[Index, ...]
+    points: int
+
+
+class MLP:
+    """N(features; params), linear in the last layer; symmetric as the problem declares.
+
+    `count` is the number of params; they lie layer by layer, weights before biases.
     """
-    return np.concatenate(
-        [
-            part
-            for rows, columns in pairwise(sizes)
-            for part in (
-                generator.normal(0.0, math.sqrt(2 / (rows + columns)), rows * columns),
-                np.zeros(columns),
-            )
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        features: int,
+        hidden: Sequence[int],
+        unknowns: int,
+        activation: str,
+    ) -> None:
+        self.embedding, self.activation = embedding, activation
+        self.sizes = (features, *hidden, unknowns)
+        self.slices = []
+        begin = 0
+        for rows, columns in pairwise(self.sizes):
+            middle = begin + rows * columns
+            self.slices.append((begin, middle, middle + columns, rows, columns))
+            begin = middle + columns
+        self.count = begin
+
+    def initial_params(
+        self,
+        features: Float[Tensor, "samples features"],
+        first_layer_scale: float,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " params"]:
+        """Glorot's variance, the first layer `first_layer_scale` times as wide, float64 on the CPU.
+
+        A unit of the first layer has its zero at one of the `features` of points drawn from the
+        region, so that units are spread over it whatever its size. A sine layer takes the
+        variance 2 / inputs of Sitzmann et al. (2020), "Implicit neural representations with
+        periodic activation functions", without their factor 30.
+        """
+        parts = []
+        for layer, (rows, columns) in enumerate(pairwise(self.sizes)):
+            weight = torch.empty(rows, columns, dtype=torch.float64)
+            last = layer == len(self.sizes) - 2
+            if self.activation == "sin" and not last:
+                weight.uniform_(-1, 1, generator=generator)
+                weight *= 1 / math.sqrt(rows) if layer == 0 else math.sqrt(6 / rows)
+            else:
+                weight.normal_(0, math.sqrt(2 / (rows + columns)), generator=generator)
+            bias = torch.zeros(columns, dtype=torch.float64)
+            if layer == 0:
+                weight *= first_layer_scale
+                chosen = torch.randint(len(features), (columns,), generator=generator)
+                bias = -(features[chosen].T * weight).sum(0)
+            parts += [weight.reshape(-1), bias]
+        return torch.cat(parts)
+
+    def inputs(
+        self, points: Float[Tensor, "points coordinates"], indices: tuple[Index, ...]
+    ) -> Inputs:
+        """The points prepared for `forward` with these derivatives."""
+        return Inputs(self.embedding.features(points, indices), indices, len(points))
+
+    def layers(self, params: Float[Tensor, " params"]) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each layer, as views of the params."""
+        return [
+            (params[begin:middle].view(rows, columns), params[middle:end])
+            for begin, middle, end, rows, columns in self.slices
         ]
-    )
 
+    def forward(
+        self, params: Float[Tensor, " params"], inputs: Inputs
+    ) -> tuple[Float[Tensor, "channels points unknowns"], Tape]:
+        """The network's channels, symmetrised, and the tape for the reverse sweeps."""
+        hidden = inputs.features
+        tape = Tape(params, [], [], inputs.indices, inputs.points)
+        for layer, (weight, bias) in enumerate(self.layers(params)):
+            tape.inputs.append(hidden)
+            channels, images, _ = hidden.shape
+            z = (hidden.reshape(channels * images, -1) @ weight).view(channels, images, -1)
+            z[0] += bias
+            if layer == len(self.slices) - 1:
+                return self._symmetrised(z), tape
+            hidden, activated = activate(z, inputs.indices, self.activation)
+            tape.activations.append(activated)
+        raise AssertionError("a network has a last layer")
 
-def mlp(
-    params: Float[Tensor, " params"],
-    inputs: Float[Tensor, "points inputs"],
-    sizes: Sequence[int],
-    activation: str,
-) -> Float[Tensor, "points outputs"]:
-    """The network's output, linear in the last layer."""
-    layers = list(pairwise(sizes))
-    # One split, whose backward is one concatenation; slices would each pad a full gradient.
-    parts = params.split([count for rows, columns in layers for count in (rows * columns, columns)])
-    hidden = inputs
-    for layer, (rows, columns) in enumerate(layers):
-        weight, bias = parts[2 * layer].view(rows, columns), parts[2 * layer + 1]
-        hidden = torch.addmm(bias, hidden, weight)
-        if layer < len(layers) - 1:
-            hidden = ACTIVATIONS[activation](hidden)
-    return hidden
+    def gradient(
+        self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]
+    ) -> Float[Tensor, " params"]:
+        """The params' gradient of a function whose derivative by the channels is `cotangent`."""
+        gradient = torch.empty_like(tape.params)
+        for layer, above in self._reverse(tape, cotangent):
+            begin, middle, end, rows, columns = self.slices[layer]
+            below = tape.inputs[layer].reshape(-1, rows)
+            torch.mm(below.T, above.reshape(-1, columns), out=gradient[begin:middle].view(rows, -1))
+            gradient[middle:end] = above[0].sum(0)
+        return gradient
+
+    def jacobian(
+        self,
+        tape: Tape,
+        cotangent: Float[Tensor, "channels points unknowns"],
+        out: Float[Tensor, "points params"],
+    ) -> None:
+        """Each point's gradient as a row of `out`: a sum over channels of outer products."""
+        images = self.embedding.mirrors
+        for layer, above in self._reverse(tape, cotangent):
+            begin, middle, end, rows, columns = self.slices[layer]
+            below = tape.inputs[layer].view(-1, tape.points, rows)
+            above = above.view(-1, tape.points, columns)
+            out[:, begin:middle] = torch.bmm(below.permute(1, 2, 0), above.permute(1, 0, 2)).view(
+                tape.points, -1
+            )
+            out[:, middle:end] = above[:images].sum(0)
+
+    def _reverse(self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]):
+        """Each layer from the last, with the cotangent of its output."""
+        weights = self.embedding.image_weights()
+        above = torch.cat([weight * cotangent for weight in weights], dim=1)
+        layers = self.layers(tape.params)
+        for layer in reversed(range(len(layers))):
+            yield layer, above
+            if layer:
+                channels, images, columns = above.shape
+                below = above.reshape(-1, columns) @ layers[layer][0].T
+                above = activate_transposed(
+                    below.view(channels, images, -1), tape.activations[layer - 1], tape.indices
+                )
+
+    def _symmetrised(
+        self, z: Float[Tensor, "channels images unknowns"]
+    ) -> Float[Tensor, "channels points unknowns"]:
+        weights = self.embedding.image_weights()
+        if len(weights) == 1:
+            return z
+        images = z.view(len(z), len(weights), -1, z.shape[2])
+        return torch.einsum("cinu,i->cnu", images, z.new_tensor(weights))

@@ -1,11 +1,17 @@
 """Physics-informed neural networks: read this file first.
 
-A network u(t, x; params) is trained until it solves an equation. The loss is the mean squared
+A network u(x, t; params) is trained until it solves an equation: the loss is the mean squared
 residual of the equation at collocation points, plus the mean squared misfit of the initial and
-boundary values, unless the network meets those by construction (Raissi, Perdikaris &
-Karniadakis 2019, "Physics-informed neural networks"). `training.py` is that loss; a solver moves
-the params, one iteration a step. Every method gets the same points, the same initial params and
-the same network for the same seed.
+boundary conditions (Raissi, Perdikaris & Karniadakis 2019, "Physics-informed neural networks").
+
+    language.py        how a problem is written; problems.py is the suite
+    least_squares.py   residuals, Jacobian and gradient, by taylor.py and network.py
+    training.py        the points, and how they follow the residual
+    stages.py          what one step of each method does; methods.py are their settings
+
+The solver below moves the params one iteration a step, draws new points when they are due, changes
+over from stage to stage and from time slab to time slab. For the same seed, every method begins
+with the same params and the same points.
 """
 
 from __future__ import annotations
@@ -13,200 +19,240 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import OptimizeResult
 from torch import Tensor
 
-import sciopt
 from applications.pinn import methods
-from applications.pinn.problems import Burgers
-from applications.pinn.stepped_lbfgsb import SteppedLBFGSB
+from applications.pinn.checks import check
+from applications.pinn.language import Problem
+from applications.pinn.reference import Reference
+from applications.pinn.sampling import Points
+from applications.pinn.slabs import boundaries, slab
+from applications.pinn.stages import Stage, stage_of
 from applications.pinn.training import Training
 from sciopt.bench import Ended, Status
 
-NOT_RESUMABLE = "SciPy's L-BFGS-B cannot be resumed; start the run again"
+# Draws of new points that a method which can make no progress is given.
+SECOND_CHANCES = 3
+# A held-out loss this much larger than the loss means that the points were fitted.
+OVERFITTED = 10.0
 
 
-class AdamSolver:
-    """Adam on the full batch."""
+@dataclass(frozen=True)
+class Solved:
+    """A time slab that is finished."""
 
-    resumable = True
+    training: Training
+    params: Float[Tensor, " params"]
 
-    def __init__(self, training: Training, lr: float) -> None:
-        self.training = training
-        self.params = training.initial_params.clone().requires_grad_()
-        self.optimizer = sciopt.Adam([self.params], lr=lr)
+
+class Solver:
+    """A method at work on a problem."""
+
+    def __init__(
+        self, problem: Problem, method: methods.Method, seed: int, device: torch.device
+    ) -> None:
+        check(problem)
+        self.problem, self.method, self.seed, self.device = problem, method, seed, device
+        sequence = isinstance(method, methods.Sequence)
+        names = method.stages if sequence else ()
+        self.stage_methods = [methods.STAGES[name] for name in names] if sequence else [method]
+        self.stage_steps = method.stage_steps if sequence else ()
+        self.solved: list[Solved] = []
+        self.steps = self.chances = 0
+        self.reference = problem.reference()
+        self._begin_slab(None)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether no stage is run by SciPy."""
+        return not any(isinstance(method, methods.SciPy) for method in self.stage_methods)
+
+    @property
+    def params(self) -> Float[Tensor, " params"]:
+        """Of the network in training."""
+        return self.stage.params
 
     def step(self) -> Ended | None:
-        """One update from the gradient on all points; a NaN is left to the metrics to find."""
-        _, self.params.grad = self.training.loss_and_gradient(self.params)
-        self.optimizer.step()
+        """One iteration of the stage whose turn it is."""
+        if self._slab_is_over():
+            self._begin_slab(self.params)
+        elif self.stage_number < len(self.stage_steps) and (
+            self.steps_in_stage >= self.stage_steps[self.stage_number]
+        ):
+            self._begin_stage(self.stage_number + 1, self.params)
+        every = self.stage_methods[self.stage_number].redraw_every
+        if every and self.steps_in_stage and self.steps_in_stage % every == 0:
+            self._redraw()
+        ended = self.stage.step()
+        self.steps += 1
+        self.steps_in_slab += 1
+        self.steps_in_stage += 1
+        if ended is None:
+            self.chances = 0
+            return None
+        return self._after_the_end(ended, every)
+
+    def _after_the_end(self, ended: Ended, redraws: int) -> Ended | None:
+        """What to do where a stage can go no further: new points, the next stage, or nothing."""
+        if ended.status is Status.DIVERGED:
+            worst = self.training.worst_term(self.params)
+            numbers = ", ".join(f"{k} {v:.1e}" for k, v in self.stage.numbers().items())
+            where = f"at step {self.steps}{f' with {numbers}' if numbers else ''}"
+            return Ended(Status.DIVERGED, f"{ended.reason}; {where}, worst in {worst!r}")
+        if self.stage_number < len(self.stage_steps):
+            self._begin_stage(self.stage_number + 1, self.params)
+            return None
+        if redraws and self.chances < SECOND_CHANCES:
+            self.chances += 1
+            self._redraw()
+            return None
+        if len(self.solved) + 1 < self.problem.slabs:
+            self._begin_slab(self.params)
+            return None
+        return ended
+
+    def _redraw(self) -> None:
+        self.training.redraw(self.params)
+        self.stage.points_changed()
+
+    def _slab_is_over(self) -> bool:
+        more = len(self.solved) + 1 < self.problem.slabs
+        return more and self.steps_in_slab >= self.method.slab_steps
+
+    def _begin_slab(self, params: Float[Tensor, " params"] | None) -> None:
+        """Train on the next slab, from the initial values or from where the last one ended."""
+        if params is not None:
+            self.solved.append(Solved(self.training, params.detach().clone()))
+        before = None
+        if self.solved:
+            last = self.solved[-1]
+
+            def before(points: Points, indices: tuple[Any, ...]) -> Tensor:
+                return last.training.channels(last.params.double(), points, indices)
+
+        problem = slab(self.problem, len(self.solved), before)
+        self.training = Training(problem, self.method, self.seed, self.device)
+        # A slab's solution looks like the one before more than like a random network.
+        start = self.training.initial_params if params is None else params
+        self.steps_in_slab = 0
+        self._begin_stage(0, start)
+
+    def _begin_stage(self, number: int, start: Float[Tensor, " params"]) -> None:
+        self.stage_number, self.steps_in_stage = number, 0
+        self.stage: Stage = stage_of(self.stage_methods[number], self.training, start)
+
+    def values(self, points: Points) -> Float[Tensor, "points unknowns"]:
+        """The unknowns at any points in float64, each from the network of its slab."""
+        ends = torch.tensor(boundaries(self.problem)[1:-1], dtype=torch.float64)
+        number = torch.bucketize(points[:, -1].cpu().contiguous(), ends)
+        number = number.clamp(max=len(self.solved))
+        networks = [*self.solved, Solved(self.training, self.params.detach())]
+        result = points.new_empty(len(points), len(self.problem.unknowns)).to(self.device)
+        for k, network in enumerate(networks):
+            here = (number == k).to(points.device)
+            if here.any():
+                found = network.training.values(network.params.double(), points[here])
+                result[here.to(self.device)] = found
+        return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Params, Adam's memory and the number of evaluations."""
+        """All that decides the steps to come."""
         return {
-            "params": self.params.detach().clone(),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "evaluations": self.training.evaluations,
+            "solved": [
+                {"params": s.params.clone(), "training": s.training.state_dict()}
+                for s in self.solved
+            ],
+            "training": self.training.state_dict(),
+            "stage": self.stage.state_dict(),
+            "stage_number": self.stage_number,
+            "steps": self.steps,
+            "steps_in_slab": self.steps_in_slab,
+            "steps_in_stage": self.steps_in_stage,
+            "chances": self.chances,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of another solver of the same run."""
-        with torch.no_grad():
-            self.params.copy_(state["params"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.training.evaluations = state["evaluations"]
+        state = copy.deepcopy(dict(state))
+        while len(self.solved) < len(state["solved"]):
+            finished = state["solved"][len(self.solved)]
+            self.training.load_state_dict(finished["training"])
+            self._begin_slab(finished["params"].to(self.device))
+        self.training.load_state_dict(state["training"])
+        self._begin_stage(state["stage_number"], self.params)
+        self.stage.load_state_dict(state["stage"])
+        self.steps, self.chances = state["steps"], state["chances"]
+        self.steps_in_slab, self.steps_in_stage = state["steps_in_slab"], state["steps_in_stage"]
 
 
-class LBFGSSolver:
-    """SciPy's L-BFGS-B, one iteration a step.
-
-    The driver is float64; an evaluation rounds the params to the run's precision first.
-    """
-
-    resumable = False
-
-    def __init__(
-        self,
-        training: Training,
-        memory: int,
-        gradient_tolerance: float,
-        start: Float[Tensor, " params"],
-    ) -> None:
-        self.training = training
-        self.params = start.detach().clone()
-        self.gradient_tolerance = gradient_tolerance
-        self.minimization = SteppedLBFGSB(
-            start.detach().double().cpu().numpy(),
-            memory=memory,
-            gradient_tolerance=gradient_tolerance,
-        )
-
-    def step(self) -> Ended | None:
-        """One iteration with as many evaluations as its line search asks for."""
-        outcome = self.minimization.next(self._loss_and_gradient)
-        if isinstance(outcome, OptimizeResult):
-            return self._ended(outcome)
-        self.params = self._rounded(outcome.params)
-        return None
-
-    def _rounded(self, params: Float[np.ndarray, " params"]) -> Float[Tensor, " params"]:
-        return torch.from_numpy(params).to(self.params)
-
-    def _loss_and_gradient(
-        self, params: Float[np.ndarray, " params"]
-    ) -> tuple[float, Float[np.ndarray, " params"]]:
-        loss, gradient = self.training.loss_and_gradient(self._rounded(params))
-        return loss.item(), gradient.double().cpu().numpy()
-
-    def _ended(self, result: OptimizeResult) -> Ended:
-        """SciPy's word for why it stopped, with the loss and gradient that led to it."""
-        steepest = float(np.abs(result.jac).max())
-        reason = (
-            f"SciPy's L-BFGS-B after {result.nit} iterations: {result.message} "
-            f"(loss {result.fun:.3e}, largest gradient component {steepest:.1e})"
-        )
-        if not (math.isfinite(result.fun) and math.isfinite(steepest)):
-            return Ended(Status.DIVERGED, reason)
-        if steepest <= self.gradient_tolerance:
-            return Ended(Status.CONVERGED, reason)
-        # With a zero tolerance on the loss, SciPy's other tests say "no progress": equal losses.
-        return Ended(Status.STALLED, reason)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Not available: SciPy keeps its memory to itself."""
-        raise NotImplementedError(NOT_RESUMABLE)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Not available: SciPy keeps its memory to itself."""
-        raise NotImplementedError(NOT_RESUMABLE)
-
-
-class AdamThenLBFGSSolver:
-    """Adam for `switch_step` steps, then L-BFGS from its params."""
-
-    resumable = False
-
-    def __init__(self, training: Training, method: methods.AdamThenLBFGS) -> None:
-        self.training = training
-        self.method = method
-        self.solver: AdamSolver | LBFGSSolver = AdamSolver(training, method.lr)
-        self.steps = 0
-
-    @property
-    def params(self) -> Float[Tensor, " params"]:
-        """The params of the method at work."""
-        return self.solver.params
-
-    def step(self) -> Ended | None:
-        """One step of the method whose turn it is."""
-        if self.steps == self.method.switch_step:
-            self.solver = LBFGSSolver(
-                self.training, self.method.memory, self.method.gradient_tolerance, self.params
-            )
-        self.steps += 1
-        return self.solver.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Not available: SciPy keeps its memory to itself."""
-        raise NotImplementedError(NOT_RESUMABLE)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Not available: SciPy keeps its memory to itself."""
-        raise NotImplementedError(NOT_RESUMABLE)
-
-
-Solver = AdamSolver | LBFGSSolver | AdamThenLBFGSSolver
-
-
-def start(problem: Burgers, method: methods.Method, seed: int, device: torch.device) -> Solver:
+def start(problem: Problem, method: methods.Method, seed: int, device: torch.device) -> Solver:
     """The method's solver at its initial params, warmed up."""
-    training = Training(problem, method.precision, seed, device)
+    solver = Solver(problem, method, seed, device)
     for _ in range(3):
-        training.loss_and_gradient(training.initial_params)
-    training.evaluations = 0
-    match method:
-        case methods.Adam():
-            return AdamSolver(training, method.lr)
-        case methods.LBFGS():
-            return LBFGSSolver(
-                training, method.memory, method.gradient_tolerance, training.initial_params
-            )
-        case methods.AdamThenLBFGS():
-            return AdamThenLBFGSSolver(training, method)
+        solver.training.least_squares.loss_and_gradient(solver.params.detach())
+    solver.training.least_squares.evaluations = 0
+    return solver
 
 
-def evaluate(_: Burgers, solver: Solver) -> dict[str, float]:
+def evaluate(problem: Problem, solver: Solver) -> dict[str, float]:
     """Metrics of the params, all computed in float64 whatever the precision of the training.
 
-    `relative_l2_error` against the reference solution, |u - u_ref| / |u_ref| on its grid;
-    `loss` on the training points; `held_out_residual`, the root mean square of the residual on
-    points never trained on; `evaluations` of the loss and its gradient so far.
+    `relative_l2_error` |u - u_ref| / |u_ref| on the reference solution's grid, the largest over
+    the unknowns (where there is a reference); `loss` on the training points; `held_out_loss`, the
+    equations' share of it on points never trained on; `overfitted_points`, 1 where that is more
+    than ten times the loss; `points` inside the region; `evaluations` of residuals with their
+    gradient or Jacobian; and the method's own numbers, such as its damping.
     """
-    training = solver.training
-    params = solver.params.detach().double()
-    error = training.predict(params) - training.reference_u
-    held_out = training.residual(params, training.held_out_x, training.held_out_t)
+    training, params = solver.training, solver.params.detach().double()
+    loss, held_out = training.loss(params), training.held_out_loss(params)
     return {
-        "relative_l2_error": float(error.norm() / training.reference_u.norm()),
-        "loss": float(training.loss(params, training.exact_points).detach()),
-        "held_out_residual": float(held_out.detach().square().mean().sqrt()),
-        "evaluations": float(training.evaluations),
+        **({} if solver.reference is None else {"relative_l2_error": error(solver)}),
+        "loss": loss,
+        "held_out_loss": held_out,
+        "overfitted_points": float(held_out > OVERFITTED * loss),
+        "points": float(training.count),
+        "evaluations": float(training.least_squares.evaluations),
+        **solver.stage.numbers(),
     }
 
 
-def arrays(_: Burgers, solver: Solver) -> dict[str, np.ndarray]:
-    """What figures draw: predicted and reference solution on the grid (t, x), and the points."""
-    training = solver.training
-    points = torch.stack([training.exact_points.x, training.exact_points.t], dim=1)
-    return {
-        "x": training.reference.x,
-        "t": training.reference.t,
-        "u_predicted": training.predict(solver.params).cpu().numpy(),
-        "u_reference": training.reference.u,
-        "points": points.cpu().numpy(),
+def error(solver: Solver) -> float:
+    """Relative L2 error against the reference solution, the largest over the unknowns."""
+    reference = solver.reference
+    assert reference is not None
+    values = solver.values(grid_of(reference)).cpu().numpy()
+    errors = []
+    for k, name in enumerate(solver.problem.unknowns):
+        expected = reference.values[name].ravel()
+        errors.append(np.linalg.norm(values[:, k] - expected) / np.linalg.norm(expected))
+    return float(max(errors)) if all(map(math.isfinite, errors)) else math.inf
+
+
+def grid_of(reference: Reference) -> Points:
+    """All points of a reference's grid, in the order of its values flattened."""
+    axes = [torch.from_numpy(np.asarray(axis)) for axis in reference.axes.values()]
+    return torch.stack([axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")], dim=1)
+
+
+def arrays(problem: Problem, solver: Solver) -> dict[str, np.ndarray]:
+    """What figures and `Solution` need: params, the points, predicted and reference solution."""
+    kept = {
+        "points": solver.training.least_squares.terms[0].points.cpu().numpy(),
+        **{f"params.{k}": s.params.cpu().numpy() for k, s in enumerate(solver.solved)},
+        f"params.{len(solver.solved)}": solver.params.detach().cpu().numpy(),
     }
+    if solver.reference is not None:
+        values = solver.values(grid_of(solver.reference)).cpu().numpy()
+        shape = [len(axis) for axis in solver.reference.axes.values()]
+        for name, axis in solver.reference.axes.items():
+            kept[f"axis.{name}"] = np.asarray(axis)
+        for k, name in enumerate(problem.unknowns):
+            kept[f"predicted.{name}"] = values[:, k].reshape(shape)
+            kept[f"reference.{name}"] = solver.reference.values[name]
+    return kept

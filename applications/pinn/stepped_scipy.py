@@ -1,4 +1,4 @@
-"""SciPy's L-BFGS-B, one iteration per call.
+"""SciPy's minimisers, one iteration per call.
 
 `scipy.optimize.minimize` runs whole and owns the loop. Here it runs in a thread that only asks:
 for the loss and gradient at a point, or to show an iterate. Answers are computed in the caller's
@@ -24,7 +24,7 @@ LossAndGradient = Callable[[Vector], tuple[float, Vector]]
 
 @dataclass(frozen=True)
 class Iterate:
-    """A point L-BFGS-B has accepted."""
+    """A point the minimiser has accepted."""
 
     params: Vector
 
@@ -33,27 +33,27 @@ class Stopped(Exception):
     """The minimisation was given up from outside."""
 
 
-class SteppedLBFGSB:
-    """A minimisation by SciPy's L-BFGS-B that stands still between calls of `next`.
+class SteppedMinimization:
+    """A minimisation by `scipy.optimize.minimize` that stands still between calls of `next`.
 
-    Its thread ends when the minimisation does, or when this object is dropped.
+    Its thread ends when the minimisation does, or when this object is dropped. There is no limit
+    of iterations, and no test but that of the gradient.
     """
 
-    def __init__(self, start: Vector, *, memory: int, gradient_tolerance: float) -> None:
+    def __init__(
+        self, start: Vector, *, method: str, memory: int, gradient_tolerance: float
+    ) -> None:
         self._questions: SimpleQueue[Vector | Iterate | OptimizeResult | BaseException] = (
             SimpleQueue()
         )
         self._answers: SimpleQueue[tuple[float, Vector] | None] = SimpleQueue()
-        options = {
-            "maxcor": memory,
-            "gtol": gradient_tolerance,
-            "ftol": 0.0,
-            "maxls": 50,
-            "maxiter": 10**9,
-            "maxfun": 10**9,
-        }
+        options: dict[str, float] = {"gtol": gradient_tolerance, "maxiter": 10**9}
+        if method == "L-BFGS-B":
+            options |= {"maxcor": memory, "ftol": 0.0, "maxls": 50, "maxfun": 10**9}
         thread = Thread(
-            target=_minimize, args=(start, options, self._questions, self._answers), daemon=True
+            target=_minimize,
+            args=(start, method, options, self._questions, self._answers),
+            daemon=True,
         )
         thread.start()
         weakref.finalize(self, _hang_up, self._answers, thread)
@@ -79,6 +79,7 @@ class SteppedLBFGSB:
 
 def _minimize(
     start: Vector,
+    method: str,
     options: dict[str, float],
     questions: SimpleQueue[Vector | Iterate | OptimizeResult | BaseException],
     answers: SimpleQueue[tuple[float, Vector] | None],
@@ -100,7 +101,7 @@ def _minimize(
             loss_and_gradient,
             start,
             jac=True,
-            method="L-BFGS-B",
+            method=method,
             callback=callback,
             options=options,
         )

@@ -76,8 +76,8 @@ class LBFGS(Descent):
         pairs = state["pairs"]
         size = len(pairs)
         kept = min(state["learned"], size)
-        oldest_first = torch.arange(state["learned"] - kept, state["learned"]) % size
-        order = oldest_first.to(gradient.device, non_blocking=True)
+        places = torch.arange(state["learned"] - kept, state["learned"], device=gradient.device)
+        order = places % size
         rows = pairs[:kept].view(2 * kept, -1)
         along_s, along_y = (rows @ gradient).view(kept, 2)[order].double().unbind(1)
         s_y = state["s_dot_y"][order][:, order].double()

@@ -1,0 +1,240 @@
+"""What is refused before a problem is trained, in words that say where and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from applications.pinn.language import (
+    Condition,
+    Index,
+    Problem,
+    ProblemError,
+    derivatives_used,
+    expressions,
+    fields,
+)
+
+SAMPLES = 64
+# Conditions may differ by this much of their size where they meet: rounding and no more.
+ROUNDING = 1e-8
+
+
+def check(problem: Problem) -> None:
+    """Raise ProblemError for a problem that cannot be solved as it is written.
+
+    Checked are the region, the names of derivatives, that there are as many conditions along
+    each coordinate as the equations have derivatives by it, that values are finite, that two
+    conditions agree where they meet, and the shape of the reference solution.
+    """
+    _check_region(problem)
+    points = _samples(problem)
+    used = _check_equations(problem, points)
+    conditions = list(problem.conditions())
+    for condition in conditions:
+        _check_condition(problem, condition, points)
+    if problem.lift(*points.unbind(1)) is None:
+        _check_count(problem, used, conditions)
+    if not problem.jumps:
+        for first, second in combinations(conditions, 2):
+            _check_agreement(problem, first, second, points)
+    _check_reference(problem)
+
+
+def _check_region(problem: Problem) -> None:
+    name = type(problem).__name__
+    if not getattr(problem, "region", None):
+        raise ProblemError(
+            f'{name} has no region; give each coordinate its ends: region = {{"x": (0.0, 1.0)}}'
+        )
+    for axis, (low, high) in problem.region.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ProblemError(
+                f"the region's {axis!r} reaches from {low} to {high}; the lower end must be finite "
+                "and less than the upper"
+            )
+    for what in ("periodic", "symmetry"):
+        for axis in getattr(problem, what):
+            if axis not in problem.region:
+                raise ProblemError(
+                    f"{what} names {axis!r}; the coordinates are {', '.join(problem.region)}"
+                )
+    for axis, parity in problem.symmetry.items():
+        low, high = problem.region[axis]
+        if low != -high or parity not in ("odd", "even"):
+            raise ProblemError(
+                f"symmetry {parity!r} in {axis!r} from {low} to {high}: it must be 'odd' or 'even' "
+                "about zero, the middle of the region"
+            )
+    if not problem.unknowns:
+        raise ProblemError(f'{name} has no unknowns; give their names: unknowns = ("u",)')
+    if problem.slabs < 1:
+        raise ProblemError(f"slabs is {problem.slabs}; give 1 or more")
+
+
+def _samples(problem: Problem) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.tensor(list(problem.region.values()), dtype=torch.float64).T
+    shape = SAMPLES, len(problem.region)
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def _check_equations(problem: Problem, points: Tensor) -> list[set[Index]]:
+    used, count = _traced(problem, problem.equations, points, "equations")
+    if count != len(problem.unknowns):
+        raise ProblemError(
+            f"equations returns {count} expressions for {len(problem.unknowns)} unknowns "
+            f"({', '.join(problem.unknowns)}); give one for each"
+        )
+    for name, indices in zip(problem.unknowns, used, strict=True):
+        if not indices:
+            raise ProblemError(f"no equation has {name!r} in it; remove it from the unknowns")
+    return used
+
+
+def _traced(
+    problem: Problem, equation: Callable[..., Any], points: Tensor, where: str
+) -> tuple[list[set[Index]], int]:
+    """The derivatives an equation uses, after trying it."""
+    try:
+        used, count = derivatives_used(problem, equation, points)
+    except ProblemError as error:
+        raise ProblemError(f"in {where}: {error}") from None
+    except TypeError as error:
+        arguments = ", ".join([*problem.unknowns, *problem.region])
+        raise ProblemError(
+            f"in {where}: {error}; it is called with ({arguments}), unknowns first"
+        ) from error
+    if not any(used):
+        raise ProblemError(f"in {where}: no unknown occurs, so there is nothing to be met")
+    return used, count
+
+
+def _check_condition(problem: Problem, condition: Condition, points: Tensor) -> None:
+    where = f"the condition at {condition.label}"
+    if condition.axis not in problem.region:
+        raise ProblemError(f"{where}: the coordinates are {', '.join(problem.region)}")
+    if condition.axis in problem.periodic:
+        raise ProblemError(
+            f"{where}: {condition.axis!r} is periodic, it has no ends; remove the condition or "
+            "take the coordinate out of `periodic`"
+        )
+    if condition.at not in problem.region[condition.axis]:
+        low, high = problem.region[condition.axis]
+        raise ProblemError(
+            f"{where} is at no end of the region, which reaches from {low} to {high}"
+        )
+    _traced(problem, condition.equation, points, where)
+    for value in _with_zero(problem, condition, _on(problem, condition, points)):
+        if not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).nonzero()[0])
+            place = ", ".join(
+                f"{name} = {float(c):g}"
+                for name, c in zip(
+                    problem.region, _on(problem, condition, points)[bad], strict=True
+                )
+            )
+            raise ProblemError(f"{where} has the value {float(value[bad])} at {place}")
+
+
+def _on(problem: Problem, condition: Condition, points: Tensor) -> Tensor:
+    points = points.clone()
+    points[:, list(problem.region).index(condition.axis)] = condition.at
+    return points
+
+
+def _with_zero(problem: Problem, condition: Condition, points: Tensor) -> list[Tensor]:
+    """A condition's expressions for an unknown that is zero: minus what is given."""
+    zero = torch.zeros_like(points[:, 0])
+    found = condition.equation(*fields(problem, lambda k, index: zero), *points.unbind(1))
+    return [expression.expand(len(points)) for expression in expressions(found)]
+
+
+def _check_count(problem: Problem, used: list[set[Index]], conditions: list[Condition]) -> None:
+    """As many conditions along a coordinate as derivatives by it, summed over the unknowns."""
+    for axis, name in enumerate(problem.region):
+        if name in problem.periodic:
+            continue
+        wanted = sum(max((index[axis] for index in indices), default=0) for indices in used)
+        here = [c for c in conditions if c.axis == name]
+        given = sum(len(_with_zero(problem, c, _samples(problem))) for c in here)
+        if name in problem.symmetry:
+            continue
+        if given < wanted:
+            raise ProblemError(
+                f"{given} conditions along {name!r}, but the equations have derivatives by it up "
+                f"to a total order of {wanted}: the solution is not determined. Add conditions at "
+                f"{name} = {problem.region[name][0]:g} or {problem.region[name][1]:g}, or list "
+                f"{name!r} in `periodic`"
+            )
+        if given > wanted:
+            raise ProblemError(
+                f"{given} conditions along {name!r}, but the equations have derivatives by it up "
+                f"to a total order of {wanted} only: they contradict each other unless some are "
+                "redundant; leave those out"
+            )
+
+
+def _check_agreement(problem: Problem, first: Condition, second: Condition, points: Tensor) -> None:
+    """Two conditions on values must give the same one where their faces meet."""
+    none = (0,) * len(problem.region)
+    used = [derivatives_used(problem, c.equation, points)[0] for c in (first, second)]
+    if first.axis == second.axis:
+        if first.at == second.at and used[0] == used[1]:
+            raise ProblemError(
+                f"two conditions at {first.label} are about the same derivatives: give each once"
+            )
+        return
+    if any(indices - {none} for both in used for indices in both):
+        return
+    where = _on(problem, second, _on(problem, first, points))
+    given = [_values(problem, condition, where) for condition in (first, second)]
+    for k in given[0].keys() & given[1].keys():
+        gap = (given[0][k] - given[1][k]).abs().max()
+        size = max(float(given[0][k].abs().max()), float(given[1][k].abs().max()), 1.0)
+        if gap > ROUNDING * size:
+            raise ProblemError(
+                f"the conditions at {first.label} and {second.label} give "
+                f"{problem.unknowns[k]!r} values that differ by {float(gap):.2g} where they meet; "
+                "make them agree, or set `jumps = True` if the solution does jump there"
+            )
+
+
+def _values(problem: Problem, condition: Condition, points: Tensor) -> dict[int, Tensor]:
+    """Unknowns whose value a condition gives, by its expressions of one unknown each."""
+    found: dict[int, Tensor] = {}
+    count = len(problem.unknowns)
+    base = _with_zero(problem, condition, points)
+    for k in range(count):
+        one = [torch.ones_like(points[:, 0]) * (j == k) for j in range(count)]
+        with_one = expressions(
+            condition.equation(*fields(problem, lambda j, _: one[j]), *points.unbind(1))
+        )
+        for zero, unit in zip(base, with_one, strict=True):
+            slope = unit - zero
+            if bool((slope.abs() > ROUNDING).all()):
+                found[k] = -zero / slope
+    return found
+
+
+def _check_reference(problem: Problem) -> None:
+    reference = problem.reference()
+    if reference is None:
+        return
+    name = type(problem).__name__
+    if list(reference.axes) != list(problem.region):
+        raise ProblemError(
+            f"the reference solution of {name} has axes {', '.join(reference.axes)}; expected the "
+            f"coordinates {', '.join(problem.region)}, in that order"
+        )
+    missing = [unknown for unknown in problem.unknowns if unknown not in reference.values]
+    if missing:
+        raise ProblemError(
+            f"the reference solution of {name} lacks {', '.join(missing)}; it has "
+            f"{', '.join(reference.values)}"
+        )

@@ -1,0 +1,207 @@
+"""Scales read off the equations: how fast things change along each coordinate, how large terms are.
+
+The equations are linearised where the conditions put the solution. If a(u_α) is the coefficient
+of a derivative u_α, and κ the wave number along each coordinate, the term's size is |a| κ^α. Time
+is scaled so that the largest of the other terms turns it over once per unit; each residual is
+divided by its largest term. Both make numbers of order one, from the problem alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from applications.pinn.language import Index, Problem, derivatives_used, expressions, fields
+
+SAMPLES = 512
+# A spread below this is rounding around a constant.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Scales:
+    """`rates`: changes per unit of each coordinate; `size` of an equation: see `sizes`."""
+
+    rates: Mapping[str, float]
+    values: Float[Tensor, "samples unknowns"]
+    points: Float[Tensor, "samples coordinates"]
+
+
+Derivatives = dict[tuple[int, Index], Tensor]
+
+
+def linearised(
+    problem: Problem,
+    equation: Callable[..., Any],
+    points: Float[Tensor, "samples coordinates"],
+    values: Float[Tensor, "samples unknowns"],
+) -> tuple[list[Tensor], list[Derivatives]]:
+    """Each expression with all derivatives zero, and its coefficient of each derivative."""
+    used, _ = derivatives_used(problem, equation, points)
+    none = (0,) * len(problem.region)
+    leaves = {
+        (k, index): (values[:, k] if index == none else torch.zeros_like(points[:, 0]))
+        .clone()
+        .requires_grad_()
+        for k, indices in enumerate(used)
+        for index in indices | {none}
+    }
+    with torch.enable_grad():
+        results = expressions(
+            equation(*fields(problem, lambda k, index: leaves[k, index]), *points.unbind(1))
+        )
+        coefficients = []
+        for result in results:
+            found = torch.autograd.grad(
+                (result + 0 * sum(leaves.values())).sum(),
+                list(leaves.values()),
+                retain_graph=True,
+            )
+            coefficients.append(dict(zip(leaves, found, strict=True)))
+    return [result.detach() for result in results], coefficients
+
+
+def rms(values: Tensor) -> float:
+    """Root mean square."""
+    return float(values.square().mean().sqrt())
+
+
+def region_points(problem: Problem, count: int) -> Float[Tensor, "samples coordinates"]:
+    """Sobol points of the region."""
+    low, high = torch.tensor(list(problem.region.values()), dtype=torch.float64).T
+    sobol = torch.quasirandom.SobolEngine(len(low), scramble=True, seed=0)
+    return low + (high - low) * sobol.draw(count, dtype=torch.float64)
+
+
+def starting_values(
+    problem: Problem, points: Float[Tensor, "samples coordinates"]
+) -> tuple[Float[Tensor, "samples unknowns"], dict[str, float]]:
+    """The unknowns where a condition gives them, carried along its axis, and their wave numbers.
+
+    Zero where no condition gives a value.
+    """
+    values = torch.zeros(len(points), len(problem.unknowns), dtype=torch.float64)
+    none = (0,) * len(problem.region)
+    waves = dict.fromkeys(problem.region, 0.0)
+    names = list(problem.region)
+    for condition in reversed(list(problem.conditions())):
+        face = points.clone()
+        face[:, names.index(condition.axis)] = condition.at
+        face.requires_grad_()
+        zero = torch.zeros_like(values)
+        with torch.enable_grad():
+            misfits, coefficients = linearised_on_graph(problem, condition.equation, face, zero)
+        for misfit, coefficient in zip(misfits, coefficients, strict=True):
+            for k in range(len(problem.unknowns)):
+                slope = coefficient[k, none]
+                others = any(bool(c.any()) for key, c in coefficient.items() if key != (k, none))
+                if others or not bool((slope != 0).all()):
+                    continue
+                value = -misfit / slope
+                values[:, k] = value.detach()
+                if value.requires_grad:
+                    (gradient,) = torch.autograd.grad(value.sum(), face, allow_unused=True)
+                    if gradient is None:
+                        continue
+                    spread = rms(value.detach() - value.detach().mean())
+                    for axis, name in enumerate(names):
+                        if spread > ROUNDING:
+                            waves[name] = max(waves[name], rms(gradient[:, axis]) / spread)
+    return values, waves
+
+
+def linearised_on_graph(
+    problem: Problem, equation: Callable[..., Any], points: Tensor, values: Tensor
+) -> tuple[list[Tensor], list[Derivatives]]:
+    """As `linearised`, the expressions being differentiable by the points."""
+    _, coefficients = linearised(problem, equation, points.detach(), values)
+    zero = torch.zeros_like(points[:, 0])
+    return expressions(
+        equation(*fields(problem, lambda k, index: zero), *points.unbind(1))
+    ), coefficients
+
+
+def source_waves(problem: Problem, points: Tensor) -> dict[str, float]:
+    """Wave numbers of what drives the equations: their value for an unknown that is zero."""
+    places = points.clone().requires_grad_()
+    zero = torch.zeros_like(points[:, 0])
+    waves = dict.fromkeys(problem.region, 0.0)
+    with torch.enable_grad():
+        results = expressions(
+            problem.equations(*fields(problem, lambda k, index: zero), *places.unbind(1))
+        )
+        for result in results:
+            if not result.requires_grad:
+                continue
+            (gradient,) = torch.autograd.grad(result.sum(), places)
+            spread = rms(result.detach() - result.detach().mean())
+            for axis, name in enumerate(problem.region):
+                if spread > ROUNDING:
+                    waves[name] = max(waves[name], rms(gradient[:, axis]) / spread)
+    return waves
+
+
+def scales_of(problem: Problem) -> Scales:
+    """Wave numbers of the coordinates of space, then the rate of time (the last coordinate)."""
+    points = region_points(problem, SAMPLES)
+    values, given = starting_values(problem, points)
+    driven = source_waves(problem, points)
+    rates = {}
+    for name, (low, high) in problem.region.items():
+        whole = 2 * math.pi if name in problem.periodic else 2.0
+        rates[name] = max(whole / (high - low), given[name], driven[name])
+    time = list(problem.region)[-1]
+    rates[time] = max(rates[time], rate_of_change(problem, rates, points, values))
+    return Scales(rates, values, points)
+
+
+def rate_of_change(
+    problem: Problem,
+    rates: Mapping[str, float],
+    points: Float[Tensor, "samples coordinates"],
+    values: Float[Tensor, "samples unknowns"],
+) -> float:
+    """The largest rate at which an unknown changes along the last coordinate; 0 if none does.
+
+    Only where the equation is an evolution: all conditions along that coordinate at its lower end.
+    """
+    *_, time = problem.region
+    ends = [c.at for c in problem.conditions() if c.axis == time]
+    if not ends or any(at != problem.region[time][0] for at in ends):
+        return 0.0
+    found = 0.0
+    for coefficients in linearised(problem, problem.equations, points, values)[1]:
+        steady, orders = 0.0, {}
+        for (_, index), coefficient in coefficients.items():
+            if index[-1] == 0:
+                steady = max(steady, rms(coefficient) * waves_to(rates, index))
+            elif not any(index[:-1]):
+                orders[index[-1]] = max(orders.get(index[-1], 0.0), rms(coefficient))
+        if orders and orders[max(orders)] > 0:
+            found = max(found, (steady / orders[max(orders)]) ** (1 / max(orders)))
+    return found
+
+
+def waves_to(rates: Mapping[str, float], index: Index) -> float:
+    """κ^α."""
+    return math.prod(rate**order for rate, order in zip(rates.values(), index, strict=True))
+
+
+def sizes(problem: Problem, equation: Callable[..., Any], scales: Scales) -> list[float]:
+    """The size of each expression's largest term; 1 for one without any."""
+    found = []
+    for coefficients in linearised(problem, equation, scales.points, scales.values)[1]:
+        terms = [
+            rms(coefficient)
+            * problem.magnitudes.get(problem.unknowns[k], 1.0)
+            * waves_to(scales.rates, index)
+            for (k, index), coefficient in coefficients.items()
+        ]
+        found.append(max(terms) or 1.0)
+    return found
