@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -126,6 +127,17 @@ def test_a_cut_run_goes_on_bit_for_bit(make: Make, search: str, steps: int) -> N
     expected = descend(optimizer, task.loss, task.params, 9)
     assert descend(again, resumed.loss, resumed.params, 9) == expected
     assert all(map(torch.equal, resumed.params, task.params))
+
+
+@methods
+@pytest.mark.parametrize("journey", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_whole_optimizer_travels(make: Make, journey: Callable[[Any], Any]) -> None:
+    task = Regression()
+    optimizer = make(task.groups())
+    descend(optimizer, task.loss, task.params, 5)
+    other_task, other = journey((task, optimizer))
+    expected = descend(optimizer, task.loss, task.params, 5)
+    assert descend(other, other_task.loss, other_task.params, 5) == expected
 
 
 @methods
