@@ -98,15 +98,6 @@ class SelfScaledBroyden(Descent):
         state, g = self._memory, end.gradient
         if "inverse_hessian" not in state:
             state["inverse_hessian"] = torch.eye(g.numel()).to(g)
-            if self.param_groups[0]["update"] != "unscaled-bfgs":
-                y = g - start.gradient
-                ga = float((end.slope - start.slope) * end.step_size / (y @ y))
-                state["inverse_hessian"] *= ga
-                direction = direction * ga
-                end = Trial(
-                    end.step_size / ga, end.loss, end.slope * ga, end.gradient, end.gradient_max
-                )
-                start = Trial(0.0, start.loss, start.slope * ga, start.gradient, start.gradient_max)
         inverse = state["inverse_hessian"]
         # H g of the start is minus the direction, so that one product with H gives Hy and the
         # next direction.
