@@ -33,6 +33,7 @@ def check(problem: Problem) -> None:
     conditions agree where they meet, and the shape of the reference solution.
     """
     _check_region(problem)
+    _check_axes(problem)
     points = _samples(problem)
     used = _check_equations(problem, points)
     conditions = list(problem.conditions())
@@ -58,6 +59,13 @@ def _check_region(problem: Problem) -> None:
                 f"the region's {axis!r} reaches from {low} to {high}; the lower end must be finite "
                 "and less than the upper"
             )
+    if not problem.unknowns:
+        raise ProblemError(f'{name} has no unknowns; give their names: unknowns = ("u",)')
+    if problem.slabs < 1:
+        raise ProblemError(f"slabs is {problem.slabs}; give 1 or more")
+
+
+def _check_axes(problem: Problem) -> None:
     for what in ("periodic", "symmetry"):
         for axis in getattr(problem, what):
             if axis not in problem.region:
@@ -71,10 +79,6 @@ def _check_region(problem: Problem) -> None:
                 f"symmetry {parity!r} in {axis!r} from {low} to {high}: it must be 'odd' or 'even' "
                 "about zero, the middle of the region"
             )
-    if not problem.unknowns:
-        raise ProblemError(f'{name} has no unknowns; give their names: unknowns = ("u",)')
-    if problem.slabs < 1:
-        raise ProblemError(f"slabs is {problem.slabs}; give 1 or more")
 
 
 def _samples(problem: Problem) -> Tensor:
@@ -85,10 +89,10 @@ def _samples(problem: Problem) -> Tensor:
 
 
 def _check_equations(problem: Problem, points: Tensor) -> list[set[Index]]:
-    used, count = _traced(problem, problem.equations, points, "equations")
-    if count != len(problem.unknowns):
+    used, found = _traced(problem, problem.equations, points, "equations")
+    if len(found) != len(problem.unknowns):
         raise ProblemError(
-            f"equations returns {count} expressions for {len(problem.unknowns)} unknowns "
+            f"equations returns {len(found)} expressions for {len(problem.unknowns)} unknowns "
             f"({', '.join(problem.unknowns)}); give one for each"
         )
     for name, indices in zip(problem.unknowns, used, strict=True):
@@ -99,10 +103,10 @@ def _check_equations(problem: Problem, points: Tensor) -> list[set[Index]]:
 
 def _traced(
     problem: Problem, equation: Callable[..., Any], points: Tensor, where: str
-) -> tuple[list[set[Index]], int]:
-    """The derivatives an equation uses, after trying it."""
+) -> tuple[list[set[Index]], list[Tensor]]:
+    """The derivatives an equation uses and its expressions, after trying it."""
     try:
-        used, count = derivatives_used(problem, equation, points)
+        used, found = derivatives_used(problem, equation, points)
     except ProblemError as error:
         raise ProblemError(f"in {where}: {error}") from None
     except TypeError as error:
@@ -112,7 +116,17 @@ def _traced(
         ) from error
     if not any(used):
         raise ProblemError(f"in {where}: no unknown occurs, so there is nothing to be met")
-    return used, count
+    for expression in found:
+        if not isinstance(expression, Tensor):
+            raise ProblemError(
+                f"in {where}: it returns {expression!r}; return an expression of the unknowns"
+            )
+        if expression.shape != points[:, 0].shape:
+            raise ProblemError(
+                f"in {where}: an expression has shape {tuple(expression.shape)} for {len(points)} "
+                "points; give one number for each point, without sums or means over them"
+            )
+    return used, found
 
 
 def _check_condition(problem: Problem, condition: Condition, points: Tensor) -> None:
@@ -151,8 +165,7 @@ def _on(problem: Problem, condition: Condition, points: Tensor) -> Tensor:
 def _with_zero(problem: Problem, condition: Condition, points: Tensor) -> list[Tensor]:
     """A condition's expressions for an unknown that is zero: minus what is given."""
     zero = torch.zeros_like(points[:, 0])
-    found = condition.equation(*fields(problem, lambda k, index: zero), *points.unbind(1))
-    return [expression.expand(len(points)) for expression in expressions(found)]
+    return expressions(condition.equation(*fields(problem, lambda *_: zero), *points.unbind(1)))
 
 
 def _check_count(problem: Problem, used: list[set[Index]], conditions: list[Condition]) -> None:
@@ -213,7 +226,7 @@ def _values(problem: Problem, condition: Condition, points: Tensor) -> dict[int,
     for k in range(count):
         one = [torch.ones_like(points[:, 0]) * (j == k) for j in range(count)]
         with_one = expressions(
-            condition.equation(*fields(problem, lambda j, _: one[j]), *points.unbind(1))
+            condition.equation(*fields(problem, lambda j, _, one=one: one[j]), *points.unbind(1))
         )
         for zero, unit in zip(base, with_one, strict=True):
             slope = unit - zero

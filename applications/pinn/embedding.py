@@ -54,7 +54,9 @@ class Embedding:
         """What the network's value at each image contributes to the solution."""
         odd = [parity == "odd" for parity in self.problem.symmetry.values()]
         return [
-            math.prod(-1.0 if flip and is_odd else 1.0 for flip, is_odd in zip(flips, odd))
+            math.prod(
+                -1.0 if flip and is_odd else 1.0 for flip, is_odd in zip(flips, odd, strict=True)
+            )
             / self.mirrors
             for flips in product([False, True], repeat=len(odd))
         ]

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from applications.pinn.reference import Reference
 from applications.pinn.reference.exact import on_grid
@@ -84,6 +85,10 @@ class Problem:
     """Typical sizes of unknowns that are not of order one: the network's unit for them."""
     slabs: ClassVar[int] = 1
     """Consecutive intervals of the last coordinate, each solved by a network of its own."""
+    stiff: ClassVar[bool] = False
+    """Whether each residual is measured against the largest term of its equation at that point,
+    not over the region: for terms whose sizes differ by orders of magnitude from place to place.
+    """
     jumps: ClassVar[bool] = False
     """Whether conditions may contradict each other where they meet, as in a driven cavity."""
 
@@ -152,8 +157,8 @@ class Field:
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         del types
-        plain = torch.utils._pytree.tree_map_only(Field, lambda field: field.value, args)
-        return func(*plain, **(kwargs or {}))
+        plain, named = tree_map_only(Field, lambda field: field.value, (args, kwargs or {}))
+        return func(*plain, **named)
 
     def __add__(self, other: Any) -> Tensor:
         return self.value + _plain(other)
@@ -182,8 +187,26 @@ class Field:
     def __pow__(self, other: Any) -> Tensor:
         return self.value ** _plain(other)
 
+    def __rpow__(self, other: Any) -> Tensor:
+        return _plain(other) ** self.value
+
     def __neg__(self) -> Tensor:
         return -self.value
+
+    def __abs__(self) -> Tensor:
+        return self.value.abs()
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self.value < _plain(other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return self.value <= _plain(other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self.value > _plain(other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return self.value >= _plain(other)
 
 
 def _plain(other: Any) -> Any:
@@ -231,8 +254,8 @@ def fields(problem: Problem, derivative: Callable[[int, Index], Tensor]) -> list
 
 def derivatives_used(
     problem: Problem, equation: Callable[..., Any], points: Float[Tensor, "points coordinates"]
-) -> tuple[list[set[Index]], int]:
-    """The derivatives of each unknown an equation asks for, and how many expressions it returns."""
+) -> tuple[list[set[Index]], list[Tensor]]:
+    """The derivatives of each unknown an equation asks for, and its expressions."""
     used: list[set[Index]] = [set() for _ in problem.unknowns]
 
     def record(unknown: int, index: Index) -> Tensor:
@@ -240,4 +263,4 @@ def derivatives_used(
         return torch.full_like(points[:, 0], 0.5)
 
     result = equation(*fields(problem, record), *points.unbind(1))
-    return used, len(expressions(result))
+    return used, expressions(result)

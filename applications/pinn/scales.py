@@ -32,6 +32,19 @@ class Scales:
     values: Float[Tensor, "samples unknowns"]
     points: Float[Tensor, "samples coordinates"]
 
+    def local(
+        self, problem: Problem, points: Float[Tensor, "points coordinates"]
+    ) -> Float[Tensor, "points coordinates"]:
+        """The wave numbers at each point: within a layer, those of the stretched coordinate."""
+        columns = []
+        for x, (name, rate) in zip(points.unbind(1), self.rates.items(), strict=True):
+            if name in problem.layers():
+                position, width = problem.layers()[name]
+                columns.append(((x - position) ** 2 + width**2).rsqrt())
+            else:
+                columns.append(torch.full_like(x, rate))
+        return torch.stack(columns, dim=1)
+
 
 Derivatives = dict[tuple[int, Index], Tensor]
 
@@ -106,7 +119,9 @@ def starting_values(
                 value = -misfit / slope
                 values[:, k] = value.detach()
                 if value.requires_grad:
-                    (gradient,) = torch.autograd.grad(value.sum(), face, allow_unused=True)
+                    (gradient,) = torch.autograd.grad(
+                        value.sum(), face, allow_unused=True, retain_graph=True
+                    )
                     if gradient is None:
                         continue
                     spread = rms(value.detach() - value.detach().mean())
@@ -123,7 +138,7 @@ def linearised_on_graph(
     _, coefficients = linearised(problem, equation, points.detach(), values)
     zero = torch.zeros_like(points[:, 0])
     return expressions(
-        equation(*fields(problem, lambda k, index: zero), *points.unbind(1))
+        equation(*fields(problem, lambda *_: zero), *points.unbind(1))
     ), coefficients
 
 
@@ -134,12 +149,12 @@ def source_waves(problem: Problem, points: Tensor) -> dict[str, float]:
     waves = dict.fromkeys(problem.region, 0.0)
     with torch.enable_grad():
         results = expressions(
-            problem.equations(*fields(problem, lambda k, index: zero), *places.unbind(1))
+            problem.equations(*fields(problem, lambda *_: zero), *places.unbind(1))
         )
         for result in results:
             if not result.requires_grad:
                 continue
-            (gradient,) = torch.autograd.grad(result.sum(), places)
+            (gradient,) = torch.autograd.grad(result.sum(), places, retain_graph=True)
             spread = rms(result.detach() - result.detach().mean())
             for axis, name in enumerate(problem.region):
                 if spread > ROUNDING:
@@ -157,6 +172,8 @@ def scales_of(problem: Problem) -> Scales:
         whole = 2 * math.pi if name in problem.periodic else 2.0
         rates[name] = max(whole / (high - low), given[name], driven[name])
     time = list(problem.region)[-1]
+    if time in problem.layers():
+        return Scales(rates, values, points)
     rates[time] = max(rates[time], rate_of_change(problem, rates, points, values))
     return Scales(rates, values, points)
 

@@ -42,7 +42,7 @@ def slab(problem: Problem, number: int, before: Channels | None) -> Problem:
     kind = type(
         type(problem).__name__,
         (type(problem),),
-        {"region": region, "slabs": 1, "conditions": lambda self: conditions},
+        {"region": region, "slabs": 1, "conditions": lambda _: conditions},
     )
     return kind(**{f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)})
 

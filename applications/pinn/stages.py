@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from sciopt import curvature
 from sciopt.bench import Ended, Status
 
 Params = Float[Tensor, " params"]
+Curvature = (
+    curvature.LBFGS | curvature.SelfScaledBroyden | curvature.NewtonCG | curvature.GaussNewton
+)
+Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
 
 class Stage(Protocol):
@@ -50,11 +54,11 @@ class Stage(Protocol):
         ...
 
 
-class TorchStage:
+class TorchStage(Generic[Optimizer]):
     """A stage whose memory is that of a torch optimizer of one flat param."""
 
     resumable = True
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
 
     def __init__(self, training: Training, start: Params) -> None:
         self.training = training
@@ -74,7 +78,7 @@ class TorchStage:
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
 
-class FirstOrderStage(TorchStage):
+class FirstOrderStage(TorchStage[torch.optim.Optimizer]):
     """A composed optimizer on the full batch of points."""
 
     def __init__(self, training: Training, start: Params, method: methods.FirstOrder) -> None:
@@ -95,12 +99,8 @@ class FirstOrderStage(TorchStage):
         return {"lr": float(self.optimizer.param_groups[0]["lr"])}
 
 
-class ClosureStage(TorchStage):
+class ClosureStage(TorchStage[Curvature]):
     """L-BFGS, self-scaled Broyden, Newton-CG or Gauss-Newton, of `sciopt.curvature`."""
-
-    optimizer: (
-        curvature.LBFGS | curvature.SelfScaledBroyden | curvature.NewtonCG | curvature.GaussNewton
-    )
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Stepping through SciPy's L-BFGS-B: the same iterates, no thread left behind."""
+"""Stepping through SciPy's minimisers: the same iterates, no thread left behind."""
 
 import gc
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult, minimize, rosen, rosen_der
 
-from applications.pinn.stepped_lbfgsb import Iterate, SteppedLBFGSB, Stopped
+from applications.pinn.stepped_scipy import Iterate, SteppedMinimization, Stopped
 
 START = np.array([-1.2, 1.0, 0.7, -0.4])
 ROOT = Path(__file__).parents[3]
@@ -20,21 +20,27 @@ def rosenbrock(x: np.ndarray) -> tuple[float, np.ndarray]:
     return float(rosen(x)), rosen_der(x)
 
 
-def begin() -> SteppedLBFGSB:
-    return SteppedLBFGSB(START, memory=7, gradient_tolerance=1e-8)
+def begin(method: str = "L-BFGS-B") -> SteppedMinimization:
+    return SteppedMinimization(START, method=method, memory=7, gradient_tolerance=1e-8)
 
 
-def test_iterates_and_result_are_those_of_scipy_run_whole() -> None:
+LIMITED = {"maxcor": 7, "gtol": 1e-8, "ftol": 0.0, "maxls": 50}
+
+
+@pytest.mark.parametrize(("method", "options"), [("L-BFGS-B", LIMITED), ("BFGS", {"gtol": 1e-8})])
+def test_iterates_and_result_are_those_of_scipy_run_whole(
+    method: str, options: dict[str, float]
+) -> None:
     expected: list[np.ndarray] = []
     whole = minimize(
         rosenbrock,
         START,
         jac=True,
-        method="L-BFGS-B",
+        method=method,
         callback=lambda x: expected.append(x.copy()),
-        options={"maxcor": 7, "gtol": 1e-8, "ftol": 0.0, "maxls": 50},
+        options=options,
     )
-    minimization = begin()
+    minimization = begin(method)
     evaluations = 0
 
     def counted(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -92,8 +98,10 @@ def test_the_interpreter_exits_in_the_middle_of_a_minimization() -> None:
     program = (
         "import numpy as np\n"
         "from scipy.optimize import rosen, rosen_der\n"
-        "from applications.pinn.stepped_lbfgsb import SteppedLBFGSB\n"
-        "minimization = SteppedLBFGSB(np.zeros(5), memory=5, gradient_tolerance=0.0)\n"
+        "from applications.pinn.stepped_scipy import SteppedMinimization\n"
+        "minimization = SteppedMinimization(\n"
+        "    np.zeros(5), method='L-BFGS-B', memory=5, gradient_tolerance=0.0\n"
+        ")\n"
         "minimization.next(lambda x: (float(rosen(x)), rosen_der(x)))\n"
     )
     ended = subprocess.run(
