@@ -1,8 +1,10 @@
 """A multilayer perceptron of one flat vector of params, with derivatives by hand.
 
-`forward` gives the solution's channels, `gradient` and `jacobian` are the two reverse sweeps.
-`torch_func.py` holds the slow path for any other `nn.Module`, `lift.py` what stands between the
-network and the solution.
+`forward` gives the solution's channels, `gradient` and `jacobian` are the two reverse sweeps;
+`lift.py` holds what stands between the network and the solution.
+
+Arrays of shape [channels, points, units] lie in memory unit by unit and the Jacobian param by
+param, points innermost: every product then runs along thousands of points, not twenty units.
 """
 
 from __future__ import annotations
@@ -103,7 +105,9 @@ class MLP:
         self, points: Float[Tensor, "points coordinates"], indices: tuple[Index, ...]
     ) -> Inputs:
         """The points prepared for `forward` with these derivatives."""
-        return Inputs(self.embedding.features(points, indices), indices, len(points))
+        features = self.embedding.features(points, indices)
+        by_unit = features.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+        return Inputs(by_unit, indices, len(points))
 
     def layers(self, params: Float[Tensor, " params"]) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer, as views of the params."""
@@ -120,8 +124,7 @@ class MLP:
         tape = Tape(params, [], [], inputs.indices, inputs.points)
         for layer, (weight, bias) in enumerate(self.layers(params)):
             tape.inputs.append(hidden)
-            channels, images, _ = hidden.shape
-            z = (hidden.reshape(channels * images, -1) @ weight).view(channels, images, -1)
+            z = _times(hidden, weight)
             z[0] += bias
             if layer == len(self.slices) - 1:
                 return self._symmetrised(z), tape
@@ -136,8 +139,8 @@ class MLP:
         gradient = torch.empty_like(tape.params)
         for layer, above in self._reverse(tape, cotangent):
             begin, middle, end, rows, columns = self.slices[layer]
-            below = tape.inputs[layer].reshape(-1, rows)
-            torch.mm(below.T, above.reshape(-1, columns), out=gradient[begin:middle].view(rows, -1))
+            weight = gradient[begin:middle].view(rows, columns)
+            torch.mm(_by_unit(tape.inputs[layer]), _by_unit(above).T, out=weight)
             gradient[middle:end] = above[0].sum(0)
         return gradient
 
@@ -147,16 +150,20 @@ class MLP:
         cotangent: Float[Tensor, "channels points unknowns"],
         out: Float[Tensor, "points params"],
     ) -> None:
-        """Each point's gradient as a row of `out`: a sum over channels of outer products."""
+        """Each point's gradient as a row of `out`: a sum over channels of outer products.
+
+        Fastest where `out` lies in memory column by column.
+        """
         images = self.embedding.mirrors
         for layer, above in self._reverse(tape, cotangent):
             begin, middle, end, rows, columns = self.slices[layer]
-            below = tape.inputs[layer].view(-1, tape.points, rows)
-            above = above.view(-1, tape.points, columns)
-            out[:, begin:middle] = torch.bmm(below.permute(1, 2, 0), above.permute(1, 0, 2)).view(
-                tape.points, -1
-            )
-            out[:, middle:end] = above[:images].sum(0)
+            below = _by_unit(tape.inputs[layer]).view(rows, 1, -1, tape.points)
+            above = _by_unit(above).view(columns, -1, tape.points)
+            weight = out.T[begin:middle].view(rows, columns, tape.points)
+            torch.mul(below[:, :, 0], above[:, 0], out=weight)
+            for k in range(1, above.shape[1]):
+                weight.addcmul_(below[:, :, k], above[:, k])
+            out.T[middle:end] = above[:, :images].sum(1)
 
     def _reverse(self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]):
         """Each layer from the last, with the cotangent of its output."""
@@ -166,11 +173,8 @@ class MLP:
         for layer in reversed(range(len(layers))):
             yield layer, above
             if layer:
-                channels, images, columns = above.shape
-                below = above.reshape(-1, columns) @ layers[layer][0].T
-                above = activate_transposed(
-                    below.view(channels, images, -1), tape.activations[layer - 1], tape.indices
-                )
+                below = _times(above, layers[layer][0].T)
+                above = activate_transposed(below, tape.activations[layer - 1], tape.indices)
 
     def _symmetrised(
         self, z: Float[Tensor, "channels images unknowns"]
@@ -180,3 +184,18 @@ class MLP:
             return z
         images = z.view(len(z), len(weights), -1, z.shape[2])
         return torch.einsum("cinu,i->cnu", images, z.new_tensor(weights))
+
+
+def _by_unit(
+    array: Float[Tensor, "channels points units"],
+) -> Float[Tensor, "units channels*points"]:
+    """The array as a matrix, without a copy where it lies in memory unit by unit."""
+    return array.permute(2, 0, 1).reshape(array.shape[2], -1)
+
+
+def _times(
+    array: Float[Tensor, "channels points rows"], matrix: Float[Tensor, "rows columns"]
+) -> Float[Tensor, "channels points columns"]:
+    """Array @ matrix, unit by unit in memory."""
+    channels, points, _ = array.shape
+    return (matrix.T @ _by_unit(array)).view(-1, channels, points).permute(1, 2, 0)

@@ -60,20 +60,23 @@ class Product:
 
     def value(self, z: Float[Tensor, "channels ..."]) -> Float[Tensor, ...]:
         """The sum of monomials."""
-        return _sum(factor * _times(z, monomial) for factor, monomial in self.monomials)
+        (factor, monomial), *rest = self.monomials
+        value = _times(z, monomial)
+        if factor != 1:
+            value = factor * value
+        for factor, monomial in rest:
+            value = value.add(_times(z, monomial), alpha=factor)
+        return value
 
     def derivatives(
         self, z: Float[Tensor, "channels ..."]
-    ) -> Iterator[tuple[int, Float[Tensor, ...]]]:
-        """Each channel that occurs, with the sum's derivative by it."""
-        for channel in sorted({c for _, monomial in self.monomials for c in monomial}):
-            parts = []
-            for factor, monomial in self.monomials:
-                if power := monomial.count(channel):
-                    others = list(monomial)
-                    others.remove(channel)
-                    parts.append(factor * power * _times(z, others))
-            yield channel, _sum(parts)
+    ) -> Iterator[tuple[int, int, Float[Tensor, ...]]]:
+        """The sum's derivatives: a channel and a part of the derivative by it, factor and value."""
+        for factor, monomial in self.monomials:
+            for channel in sorted(set(monomial)):
+                others = list(monomial)
+                others.remove(channel)
+                yield channel, factor * monomial.count(channel), _times(z, others)
 
 
 def _times(z: Float[Tensor, "channels ..."], monomial: Sequence[int]) -> Float[Tensor, ...]:
@@ -81,13 +84,6 @@ def _times(z: Float[Tensor, "channels ..."], monomial: Sequence[int]) -> Float[T
     for channel in monomial[1:]:
         value = value * z[channel]
     return value
-
-
-def _sum(parts: Iterable[Tensor]) -> Tensor:
-    first, *rest = parts
-    for part in rest:
-        first = first + part
-    return first
 
 
 @lru_cache
@@ -114,7 +110,8 @@ def highest(indices: tuple[Index, ...]) -> int:
 
 def tanh_derivatives(z: Float[Tensor, ...], orders: int) -> list[Float[Tensor, ...]]:
     """Tanh and its first `orders` derivatives, as polynomials of s = 1 - tanh² and tanh."""
-    a = torch.tanh(z)
+    # torch.tanh is six times as slow as its sigmoid.
+    a = 2 * torch.sigmoid(2 * z) - 1
     s = 1 - a * a
     found = [a, s]
     for odd, coefficients in _tanh_polynomials(orders):
@@ -166,9 +163,8 @@ def activate(
 ) -> tuple[Float[Tensor, "channels points units"], Activated]:
     """σ(z) with all its derivatives."""
     sigma = ACTIVATIONS[activation](z[0], highest(indices) + 1)
-    result = torch.empty_like(z)
+    result = z * sigma[1]
     result[0] = sigma[0]
-    result[1:] = z[1:] * sigma[1]
     sums = []
     for term in products(indices):
         value = term.value(z)
@@ -185,11 +181,15 @@ def activate_transposed(
     """The cotangent of z from that of σ(z): the transpose of the derivative of `activate`."""
     z, sigma = tape.z, tape.sigma
     result = cotangent * sigma[1]
+    # The value's cotangent: of each channel's formula only σ^(order) depends on z_0.
     if len(indices) > 1:
-        result[0].addcmul_(sigma[2], (cotangent[1:] * z[1:]).sum(0))
+        by_slope = cotangent[1] * z[1]
+        for channel in range(2, len(indices)):
+            by_slope.addcmul_(cotangent[channel], z[channel])
+        result[0].addcmul_(by_slope, sigma[2])
     for term, value in zip(products(indices), tape.sums, strict=True):
-        weighted = cotangent[term.channel] * sigma[term.order]
-        for channel, derivative in term.derivatives(z):
-            result[channel].addcmul_(weighted, derivative)
         result[0].addcmul_(cotangent[term.channel] * value, sigma[term.order + 1])
+        weighted = cotangent[term.channel] * sigma[term.order]
+        for channel, factor, derivative in term.derivatives(z):
+            result[channel].addcmul_(weighted, derivative, value=factor)
     return result
