@@ -12,9 +12,9 @@ from rich.table import Table
 
 from applications import all_domains
 from sciopt.bench import Domain
-from sciopt.bench.cli import ANSWER_STYLES, dispatch, print_domain
+from sciopt.bench.cli import ANSWER_STYLES, dispatch, print_domain, refuse_arguments
 from sciopt.bench.evidence import Evidence, gather, is_complete, is_stale, present
-from sciopt.bench.identity import InvalidRunError, pick
+from sciopt.bench.identity import pick
 from sciopt.bench.progress import ProgressDisplay
 from sciopt.bench.report import write_report
 from sciopt.bench.store import Store
@@ -42,8 +42,7 @@ class Options:
 
 def list_all(arguments: list[str]) -> None:
     """Print every domain."""
-    if arguments and not {"-h", "--help"} & set(arguments):
-        raise InvalidRunError(f"list takes no arguments, got {' '.join(arguments)}")
+    refuse_arguments("list", arguments)
     for domain in all_domains().values():
         print_domain(Console(), domain)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sciopt.bench.domain import Answer, Domain, Result, Run
@@ -53,25 +54,43 @@ class ClaimOptions:
     """folder of all results"""
 
 
-def main(domain: Domain) -> None:
-    """`python -m applications.<domain>`: exits with 2 after a mistake in the arguments."""
+Command = Callable[[Domain, list[str]], None]
+"""What is called with the domain and the arguments after the command's name."""
+
+Options = TypeVar("Options")
+
+
+def main(domain: Domain, commands: Mapping[str, Command] | None = None) -> None:
+    """`python -m applications.<domain>`: exits with 2 after a mistake in the arguments.
+
+    `commands` are the domain's own by name; the first line of each one's docstring says what it
+    takes and does.
+    """
     fingerprint(domain)
-    commands: dict[str, Callable[[Domain, list[str]], None]] = {
-        "list": _list,
-        "run": _run,
-        "claim": _claim,
-    }
+    own = dict(commands or {})
+
+    def list_all(domain: Domain, arguments: list[str]) -> None:
+        refuse_arguments("list", arguments)
+        print_domain(Console(), domain, own)
+
+    known: dict[str, Command] = {"list": list_all, "run": _run, "claim": _claim, **own}
     usage = (
         f"usage: python -m applications.{domain.name} "
         "list | run PROBLEM METHOD [options] | claim NAME [options]"
     )
-    dispatch(usage, sys.argv[1:], lambda name: _bind(pick(commands, name, "command"), domain))
+    usage += "".join(f" | {name} ..." for name in own)
+    if own:
+        usage += "\n\n" + "\n".join(f"  {name}  {_says(command)}" for name, command in own.items())
+    dispatch(usage, sys.argv[1:], lambda name: _bind(pick(known, name, "command"), domain))
 
 
-def _bind(
-    command: Callable[[Domain, list[str]], None], domain: Domain
-) -> Callable[[list[str]], None]:
+def _bind(command: Command, domain: Domain) -> Callable[[list[str]], None]:
     return lambda arguments: command(domain, arguments)
+
+
+def _says(value: object) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(value) or "").partition("\n")[0]
 
 
 def dispatch(
@@ -97,7 +116,7 @@ def dispatch(
         sys.exit(130)
 
 
-def _names(arguments: list[str], wanted: Sequence[str], command: str) -> list[str]:
+def names_first(arguments: list[str], wanted: Sequence[str], command: str) -> list[str]:
     """The leading positional arguments, taken off `arguments`."""
     found = []
     while arguments and not arguments[0].startswith("-") and len(found) < len(wanted):
@@ -110,24 +129,23 @@ def _names(arguments: list[str], wanted: Sequence[str], command: str) -> list[st
     return found
 
 
-def _run(domain: Domain, arguments: list[str]) -> None:
-    names = _names(arguments, ["PROBLEM", "METHOD"], "run")
-    if len(names) < 2:
-        tyro.cli(RunOptions, args=arguments, prog=f"applications.{domain.name} run PROBLEM METHOD")
-        return
-    problem = pick(domain.problems, names[0], f"problem of {domain.name}")
-    method = pick(domain.methods, names[1], f"method of {domain.name}")
-    # One flat page of options: --seeds ..., --problem.<field>, --method.<field>.
+def choose(
+    options: Options, problem: Any, method: Any, arguments: Sequence[str], prog: str
+) -> tuple[Options, dict[str, Any]]:
+    """A command's options and the overrides of a `Run`, read from the arguments.
+
+    They are one flat page: the options, --problem.<field>, --method.<field>.
+    """
     settings = dataclasses.make_dataclass(
         "Settings",
         [
-            ("options", tyro.conf.OmitArgPrefixes[RunOptions], RunOptions()),
+            ("options", tyro.conf.OmitArgPrefixes[type(options)], options),
             ("problem", type(problem), dataclasses.field(default_factory=lambda: problem)),
             ("method", type(method), dataclasses.field(default_factory=lambda: method)),
         ],
         frozen=True,
     )
-    chosen: Any = tyro.cli(settings, args=arguments, prog=f"applications.{domain.name} run")
+    chosen: Any = tyro.cli(settings, args=arguments, prog=prog)
     overrides = {
         f"{part}.{field.name}": getattr(new, field.name)
         for part, new, old in (
@@ -137,7 +155,19 @@ def _run(domain: Domain, arguments: list[str]) -> None:
         for field in dataclasses.fields(old)
         if getattr(new, field.name) != getattr(old, field.name)
     }
-    options: RunOptions = chosen.options
+    return chosen.options, overrides
+
+
+def _run(domain: Domain, arguments: list[str]) -> None:
+    names = names_first(arguments, ["PROBLEM", "METHOD"], "run")
+    if len(names) < 2:
+        tyro.cli(RunOptions, args=arguments, prog=f"applications.{domain.name} run PROBLEM METHOD")
+        return
+    problem = pick(domain.problems, names[0], f"problem of {domain.name}")
+    method = pick(domain.methods, names[1], f"method of {domain.name}")
+    options, overrides = choose(
+        RunOptions(), problem, method, arguments, f"applications.{domain.name} run"
+    )
     if not options.seeds or len(set(options.seeds)) < len(options.seeds):
         raise InvalidRunError(
             f"--seeds needs one or more different seeds, such as --seeds 0 1 2; got {options.seeds}"
@@ -177,7 +207,7 @@ def _results_table(results: Sequence[Result]) -> Table:
 
 
 def _claim(domain: Domain, arguments: list[str]) -> None:
-    names = _names(arguments, ["NAME"], "claim")
+    names = names_first(arguments, ["NAME"], "claim")
     prog = f"applications.{domain.name} claim NAME"
     options = tyro.cli(ClaimOptions, args=arguments, prog=prog)
     claim = pick(domain.claims, names[0], f"claim of {domain.name}")
@@ -198,22 +228,26 @@ def print_evidence(console: Console, evidence: Evidence) -> None:
     console.print(f"figure: {evidence.stem}.svg, .png, .pdf, .csv", soft_wrap=True)
 
 
-def _list(domain: Domain, arguments: list[str]) -> None:
+def refuse_arguments(command: str, arguments: Sequence[str]) -> None:
+    """Raise InvalidRunError if a command that takes no arguments was given any."""
     if arguments and not {"-h", "--help"} & set(arguments):
-        raise InvalidRunError(f"list takes no arguments, got {' '.join(arguments)}")
-    print_domain(Console(), domain)
+        raise InvalidRunError(f"{command} takes no arguments, got {' '.join(arguments)}")
 
 
-def print_domain(console: Console, domain: Domain) -> None:
-    """A domain's problems, methods and claims, each with its one line."""
+def print_domain(
+    console: Console, domain: Domain, commands: Mapping[str, Command] | None = None
+) -> None:
+    """A domain's problems, methods, claims and own commands, each with its one line."""
     table = Table(title=domain.name, title_justify="left", show_header=False, box=None)
     for kind, settings in (("problem", domain.problems), ("method", domain.methods)):
         for name, value in settings.items():
-            says = (inspect.getdoc(type(value)) or "").partition("\n")[0]
-            table.add_row(kind, f"[bold]{name}", f"{says} {_special_settings(value)}".strip())
+            says = f"{_says(type(value))} {_special_settings(value)}".strip()
+            table.add_row(kind, f"[bold]{name}", says)
     for name, claim in domain.claims.items():
         star = " (in make reproduce)" if claim.headline else ""
         table.add_row("claim", f"[bold]{name}", claim.says + star)
+    for name, command in (commands or {}).items():
+        table.add_row("command", f"[bold]{name}", escape(_says(command)))
     console.print(table)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,14 +15,30 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from sciopt.bench.domain import Record
+
+
+class _Bars(Progress):
+    """Bars with a line of text below them."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.below, style="dim")
 
 
 class ProgressDisplay:
-    """Shows how many of the runs are done and how far the present one is; a `Watcher`."""
+    """Shows how many of the runs are done and how far the present one is; a `Watcher`.
+
+    Below the bars stand the metrics of the curve's last point.
+    """
 
     def __init__(self, console: Console, runs: int) -> None:
         self._console = console
-        self._bars = Progress(
+        self._bars = _Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -51,11 +68,17 @@ class ProgressDisplay:
     def begin(self, title: str) -> None:
         """A run begins."""
         self._began = time.perf_counter()
+        self._bars.below = ""
         self._bars.reset(self._one, description=title, visible=True, total=None)
 
     def step(self, step: int, max_steps: int) -> None:
         """The present run has reached `step`."""
         self._bars.update(self._one, completed=step, total=max_steps)
+
+    def point(self, record: Record) -> None:
+        """The metrics of the present run, shown until the next point of its curve."""
+        metrics = (f"{name.replace('_', ' ')} {v:.3g}" for name, v in record.metrics.items())
+        self._bars.below = f"step {record.step}: {', '.join(metrics)}"
 
     def note(self, message: str) -> None:
         """Something a user should read, kept above the bars."""

@@ -47,6 +47,10 @@ class Watcher(Protocol):
         """A run under way has reached `step`."""
         ...
 
+    def point(self, record: Record) -> None:
+        """A point of the curve of the run under way."""
+        ...
+
     def note(self, message: str) -> None:
         """Something a user should read."""
         ...
@@ -63,6 +67,9 @@ class Silent:
         """Show nothing."""
 
     def step(self, step: int, max_steps: int) -> None:
+        """Show nothing."""
+
+    def point(self, record: Record) -> None:
         """Show nothing."""
 
     def note(self, message: str) -> None:
@@ -321,6 +328,7 @@ class _UnderWay:
         record = Record(self.step, self.clock.seconds, {k: float(v) for k, v in metrics.items()})
         self.records.append(record)
         self.folder.append(record)
+        self.watcher.point(record)
         for name, value in record.metrics.items():
             if not math.isfinite(value):
                 return Ended(Status.DIVERGED, f"{name} is {value} at step {self.step}")

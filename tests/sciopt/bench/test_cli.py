@@ -3,7 +3,19 @@ from pathlib import Path
 import pytest
 from drifter import DRIFTER, Walker
 
+from sciopt.bench import Domain
 from sciopt.bench.cli import main
+from sciopt.bench.identity import InvalidRunError
+
+
+def stroll(domain: Domain, arguments: list[str]) -> None:
+    """PLACE [options]: walk there and back.
+
+    Not shown.
+    """
+    if not arguments:
+        raise InvalidRunError(f"stroll of {domain.name} needs a PLACE")
+    Path("strolled").write_text(" ".join(arguments))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
@@ -12,7 +24,7 @@ def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.argv", ["drifter", *arguments])
     try:
-        main(DRIFTER)
+        main(DRIFTER, {"stroll": stroll})
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -49,9 +61,25 @@ def test_list_shows_problems_methods_and_claims(
         assert expected in output
 
 
+def test_a_domain_may_have_commands_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, tmp_path, "stroll", "home", "--slowly") == 0
+    assert (tmp_path / "strolled").read_text() == "home --slowly"
+    for arguments in (["list"], ["--help"]):
+        assert call(monkeypatch, tmp_path, *arguments) == 0
+        output = capsys.readouterr().out
+        assert "PLACE [options]: walk there and back." in output
+        assert "Not shown" not in output
+    assert call(monkeypatch, tmp_path, "--help") == 0
+    assert "claim NAME [options] | stroll ..." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("strol", "did you mean 'stroll'"),
+        ("stroll", "stroll of drifter needs a PLACE"),
         ("rnu drift walk", "did you mean 'run'"),
         ("run drfit walk", "did you mean 'drift'"),
         ("run drift wolk", "did you mean 'walk'"),
