@@ -33,53 +33,101 @@ class Term:
     equation: Callable[..., Any]
     indices: tuple[Index, ...]
     sizes: list[float]
-    """What each of its expressions is divided by."""
+    """Of each of its expressions' largest term over the region."""
     weight: float
     face: tuple[int, float] | None
     """Number and value of the coordinate a condition fixes."""
     points: Float[Tensor, "points coordinates"] = field(init=False)
-    inputs: Inputs = field(init=False)
-    lift: Lift | None = field(init=False)
+    sizes_there: Float[Tensor, "expressions _"] = field(init=False)
+    """What its expressions are divided by at the points."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Terms of equally many expressions and the same derivatives, their points end to end.
+
+    A network's sweep over few points costs its calls, not its arithmetic: conditions share one.
+    """
+
+    terms: list[Term]
+    inputs: Inputs
+    lift: Lift | None
+    roots: Float[Tensor, " points"]
+    """√(weight / points of its term) of each point."""
 
     @property
     def rows(self) -> int:
         """Its residuals, one for each point and expression."""
-        return len(self.points) * len(self.sizes)
+        return len(self.roots) * len(self.terms[0].sizes)
 
 
 def terms_of(problem: Problem, scales: Scales, weight: float) -> list[Term]:
     """The equations, then the conditions."""
     names = list(problem.region)
-    whole = [("equations", problem.equations, None, weight)]
+    whole: list[tuple[str, Callable[..., Any], tuple[int, float] | None, float]] = [
+        ("equations", problem.equations, None, weight)
+    ]
     for condition in problem.conditions():
         face = (names.index(condition.axis), condition.at)
         whole.append((condition.label, condition.equation, face, 1.0))
-    terms = []
-    for label, equation, face, its_weight in whole:
-        used, _ = derivatives_used(problem, equation, scales.points[:1])
-        indices = closure(set().union(*used) | {(0,) * len(names)})
-        terms.append(
-            Term(label, equation, indices, sizes(problem, equation, scales), its_weight, face)
+    used = [
+        set().union(*derivatives_used(problem, equation, scales.points[:1])[0])
+        for _, equation, _, _ in whole
+    ]
+    none = (0,) * len(names)
+    inside, on_faces = closure(used[0] | {none}), closure({none}.union(*used[1:]))
+    return [
+        Term(
+            label,
+            equation,
+            inside if face is None else on_faces,
+            sizes(problem, equation, scales),
+            its_weight,
+            face,
         )
-    return terms
+        for label, equation, face, its_weight in whole
+    ]
 
 
 class LeastSquares:
     """Residuals of a network at the points of its terms."""
 
     def __init__(
-        self, problem: Problem, network: MLP, terms: list[Term], dtype: torch.dtype
+        self, problem: Problem, network: MLP, scales: Scales, weight: float, dtype: torch.dtype
     ) -> None:
-        self.problem, self.network, self.terms, self.dtype = problem, network, terms, dtype
+        self.problem, self.network, self.scales, self.dtype = problem, network, scales, dtype
+        self.terms = terms_of(problem, scales, weight)
         self.magnitudes = torch.tensor(
             [problem.magnitudes.get(name, 1.0) for name in problem.unknowns], dtype=torch.float64
         )
         self.evaluations = 0
+        self._sweeps: list[Sweep] = []
+        self._room = torch.empty(0, 0, dtype=dtype)
 
     def place(self, term: Term, points: Float[Tensor, "points coordinates"]) -> None:
         """Train the term at these points from now on."""
         term.points = points
-        term.inputs, term.lift = self.prepared(points, term.indices, self.dtype)
+        self._sweeps = []
+        term.sizes_there = self.sizes_at(term, points).to(self.dtype)
+
+    def sizes_at(
+        self, term: Term, points: Float[Tensor, "points coordinates"]
+    ) -> Float[Tensor, "expressions _"]:
+        """What each expression is divided by: the size of its largest term.
+
+        That of a stiff problem's equation is found at each point, for unknowns and derivatives as
+        large as their magnitudes and the local wave numbers make them.
+        """
+        if not self.problem.stiff or term.face is not None:
+            return points.new_tensor(term.sizes).unsqueeze(1)
+        waves = self.scales.local(self.problem, points)
+        powers = torch.stack([(waves ** waves.new_tensor(index)).prod(1) for index in term.indices])
+        typical = powers.unsqueeze(2) * self.magnitudes.to(points)
+        leaf = typical.clone().requires_grad_()
+        with torch.enable_grad():
+            found = self.raw(term, leaf, points)
+            slopes = [torch.autograd.grad(e.sum(), leaf, retain_graph=True)[0] for e in found]
+        return torch.stack([(slope.abs() * typical).amax(dim=(0, 2)) for slope in slopes])
 
     def prepared(
         self,
@@ -92,17 +140,26 @@ class LeastSquares:
         lift = lift_at(self.problem, points, indices)
         return inputs.to(dtype), None if lift is None else lift.to(dtype)
 
+    def raw(
+        self,
+        term: Term,
+        channels: Float[Tensor, "channels points unknowns"],
+        points: Float[Tensor, "points coordinates"],
+    ) -> list[Float[Tensor, " points"]]:
+        """The term's expressions as the problem has them."""
+        number = {index: k for k, index in enumerate(term.indices)}
+        unknowns = fields(self.problem, lambda k, index: channels[number[index], :, k])
+        return expressions(term.equation(*unknowns, *points.to(channels.dtype).unbind(1)))
+
     def expressions(
         self,
         term: Term,
         channels: Float[Tensor, "channels points unknowns"],
         points: Float[Tensor, "points coordinates"],
+        sizes: Float[Tensor, "expressions _"],
     ) -> Float[Tensor, "expressions points"]:
         """The term's expressions, each divided by its size."""
-        number = {index: k for k, index in enumerate(term.indices)}
-        unknowns = fields(self.problem, lambda k, index: channels[number[index], :, k])
-        found = expressions(term.equation(*unknowns, *points.to(channels.dtype).unbind(1)))
-        return torch.stack([e / size for e, size in zip(found, term.sizes, strict=True)])
+        return torch.stack(self.raw(term, channels, points)) / sizes
 
     def solution(
         self, params: Float[Tensor, " params"], inputs: Inputs, lift: Lift | None
@@ -122,41 +179,67 @@ class LeastSquares:
             cotangent = cotangent * self.magnitudes.to(cotangent)
         return cotangent if lift is None else lift.transposed(cotangent)
 
+    def sweeps(self) -> list[Sweep]:
+        """All terms in a few sweeps, made anew where a term has other points."""
+        if not self._sweeps:
+            shared: dict[Any, list[Term]] = {}
+            for term in self.terms:
+                shared.setdefault((term.indices, len(term.sizes)), []).append(term)
+            for (indices, _), terms in shared.items():
+                points = torch.cat([term.points for term in terms])
+                roots = [
+                    math.sqrt(term.weight / len(term.points)) * torch.ones_like(term.points[:, 0])
+                    for term in terms
+                ]
+                inputs, lift = self.prepared(points, indices, self.dtype)
+                self._sweeps.append(Sweep(terms, inputs, lift, torch.cat(roots).to(self.dtype)))
+        return self._sweeps
+
+    def residuals(
+        self, sweep: Sweep, channels: Float[Tensor, "channels points unknowns"]
+    ) -> Float[Tensor, "expressions points"]:
+        """Each expression at each point, times √(weight / points)."""
+        parts = channels.split([len(term.points) for term in sweep.terms], dim=1)
+        found = [
+            self.expressions(term, part, term.points, term.sizes_there)
+            for term, part in zip(sweep.terms, parts, strict=True)
+        ]
+        return sweep.roots * torch.cat(found, dim=1)
+
     def residual(self, params: Float[Tensor, " params"]) -> Float[Tensor, " residuals"]:
-        """r: each expression at each point, times √(weight / points)."""
+        """r, sweep by sweep and expression by expression."""
         rows = []
-        for term in self.terms:
-            channels, _ = self.solution(params, term.inputs, term.lift)
-            scale = math.sqrt(term.weight / len(term.points))
-            rows.append(scale * self.expressions(term, channels, term.points).flatten())
+        for sweep in self.sweeps():
+            channels, _ = self.solution(params, sweep.inputs, sweep.lift)
+            rows.append(self.residuals(sweep, channels).flatten())
         return torch.cat(rows)
 
     def jacobian(
         self, params: Float[Tensor, " params"]
     ) -> tuple[Float[Tensor, " residuals"], Float[Tensor, "residuals params"]]:
-        """R and its derivative by the params."""
+        """R and its derivative by the params, which the next call overwrites."""
         self.evaluations += 1
-        rows = sum(term.rows for term in self.terms)
-        jacobian = params.new_empty(rows, self.network.count)
-        residual = params.new_empty(rows)
+        rows = sum(sweep.rows for sweep in self.sweeps())
+        # The same memory again: to get it fresh from the system takes longer than to fill it.
+        if self._room.shape[1] != rows:
+            self._room = params.new_empty(self.network.count, rows)
+        residual, jacobian = params.new_empty(rows), self._room.T
         begin = 0
-        for term in self.terms:
-            channels, tape = self.solution(params, term.inputs, term.lift)
+        for sweep in self.sweeps():
+            channels, tape = self.solution(params, sweep.inputs, sweep.lift)
             channels.requires_grad_()
-            scale = math.sqrt(term.weight / len(term.points))
             with torch.enable_grad():
-                found = self.expressions(term, channels, term.points)
-                for expression in found:
-                    # At one point it depends on no other point: the sum holds all derivatives.
-                    (cotangent,) = torch.autograd.grad(
-                        expression.sum(), channels, retain_graph=True
-                    )
-                    end = begin + len(term.points)
-                    residual[begin:end] = scale * expression.detach()
-                    self.network.jacobian(
-                        tape, self.transposed(scale * cotangent, term.lift), jacobian[begin:end]
-                    )
-                    begin = end
+                found = self.residuals(sweep, channels)
+            for expression in found:
+                # At one point it depends on no other point: the sum holds all derivatives.
+                with torch.enable_grad():
+                    total = expression.sum()
+                (cotangent,) = torch.autograd.grad(total, channels, retain_graph=True)
+                end = begin + len(expression)
+                residual[begin:end] = expression.detach()
+                cotangent = self.transposed(cotangent, sweep.lift)
+                self.network.jacobian(tape, cotangent, jacobian[begin:end])
+                begin = end
         return residual, jacobian
 
     def loss_and_gradient(
@@ -165,13 +248,12 @@ class LeastSquares:
         """|r|² and its gradient."""
         self.evaluations += 1
         loss, gradient = params.new_zeros(()), torch.zeros_like(params)
-        for term in self.terms:
-            channels, tape = self.solution(params, term.inputs, term.lift)
+        for sweep in self.sweeps():
+            channels, tape = self.solution(params, sweep.inputs, sweep.lift)
             channels.requires_grad_()
             with torch.enable_grad():
-                squares = self.expressions(term, channels, term.points).square().sum()
-                part = term.weight / len(term.points) * squares
-                (cotangent,) = torch.autograd.grad(part, channels)
+                part = self.residuals(sweep, channels).square().sum()
+            (cotangent,) = torch.autograd.grad(part, channels)
             loss += part.detach()
-            gradient += self.network.gradient(tape, self.transposed(cotangent, term.lift))
+            gradient += self.network.gradient(tape, self.transposed(cotangent, sweep.lift))
         return loss, gradient

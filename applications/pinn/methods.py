@@ -35,7 +35,7 @@ class Setup:
     """Random Fourier features, each a sine and a cosine."""
     fourier_scale: float = 1.0
     """Standard deviation of their frequencies, in scaled coordinates."""
-    equation_weight: float = 10.0
+    equation_weight: float = 1.0
     """Weight of the equations' mean squared residual, conditions having weight 1."""
     points_per_param: float = 3.0
     """Collocation points at the start, in units of the number of params."""
@@ -43,6 +43,8 @@ class Setup:
     """Collocation points when the residual on fresh points has exceeded that trained on."""
     condition_points: int = 256
     """Points of each condition."""
+    adaptive_conditions: bool = False
+    """Whether the conditions' points are adapted too."""
     sampling: Sampling = "adaptive"
     """Points where the residual is large, or spread evenly: a Sobol sequence, or random."""
     redraw_every: int = 5

@@ -303,6 +303,7 @@ class Robertson(Problem):
     region = {"t": (0.0, 1e5)}
     unknowns = ("y1", "y2", "y3")
     magnitudes = {"y2": 3e-5}
+    stiff = True
 
     def equations(self, y1: Field, y2: Field, y3: Field, t: Tensor) -> list[Tensor]:
         slow, fast, fastest = 0.04 * y1, 1e4 * y2 * y3, 3e7 * y2**2

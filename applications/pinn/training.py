@@ -11,7 +11,7 @@ from torch import Tensor
 
 from applications.pinn.embedding import Embedding
 from applications.pinn.language import Index, Problem
-from applications.pinn.least_squares import LeastSquares, Term, terms_of
+from applications.pinn.least_squares import LeastSquares, Term
 from applications.pinn.methods import Setup
 from applications.pinn.network import MLP
 from applications.pinn.sampling import Points, chances, chosen, on_face, placed, spread
@@ -40,9 +40,12 @@ class Training:
         embedding = Embedding(problem, scales.rates, setup.harmonics, _waves(problem, setup, seed))
         self.network, initial = build(problem, setup, embedding, weights)
         self.initial_params = initial.to(device, self.dtype)
-        terms = terms_of(problem, scales, setup.equation_weight)
-        self.least_squares = LeastSquares(problem, self.network, terms, self.dtype)
-        self.count = int(setup.points_per_param * self.network.count)
+        self.least_squares = LeastSquares(
+            problem, self.network, scales, setup.equation_weight, self.dtype
+        )
+        # Each point gives as many residuals as there are unknowns.
+        self.params_per_residual = self.network.count / len(problem.unknowns)
+        self.count = max(1, int(setup.points_per_param * self.params_per_residual))
         self.fresh_to_trained = 1.0
         self.fresh: list[float] = []
         self.draw(None)
@@ -73,7 +76,7 @@ class Training:
         self.fresh_to_trained = self.fresh[-1] / max(trained, torch.finfo(self.dtype).tiny)
         standing = len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
         if self.fresh_to_trained > OVERFITTED and standing:
-            most = self.setup.most_points_per_param * self.network.count
+            most = self.setup.most_points_per_param * self.params_per_residual
             self.count = max(self.count, int(min(MORE_POINTS * self.count, most)))
             self.fresh.clear()
 
@@ -96,7 +99,9 @@ class Training:
         found = []
         for chunk in points.split(CHUNK):
             channels = self.channels(params, chunk, term.indices)
-            found.append(self.least_squares.expressions(term, channels, chunk).norm(dim=0))
+            sizes = self.least_squares.sizes_at(term, chunk).to(channels)
+            scaled = self.least_squares.expressions(term, channels, chunk, sizes)
+            found.append(scaled.norm(dim=0))
         return torch.cat(found)
 
     def channels(
@@ -153,6 +158,7 @@ class Training:
         setup = self.setup
         count = self.count if term.face is None else setup.condition_points
         adaptive = params is not None and setup.sampling == "adaptive"
+        adaptive = adaptive and (term.face is None or setup.adaptive_conditions)
         many = setup.candidates * count if adaptive else count
         law = "uniform" if adaptive else "sobol" if setup.sampling == "adaptive" else setup.sampling
         points = on_face(spread(self.problem, many, law, self.points), term.face).to(self.device)

@@ -21,7 +21,6 @@ from enum import Enum
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -30,13 +29,16 @@ from sciopt.curvature.flat import move, values_of
 from sciopt.curvature.jacobians import MatrixFree, whole
 from sciopt.curvature.normal_equations import (
     Factorization,
+    Matrix,
+    Residual,
     Sketched,
+    Solve,
     Vector,
     factorization,
 )
 
-Residuals = Callable[[], Float[Tensor, " residuals"]]
-Jacobian = Callable[[], tuple[Float[Tensor, " residuals"], Float[Tensor, "residuals params"]]]
+Residuals = Callable[[], Residual]
+Jacobian = Callable[[], tuple[Residual, Matrix]]
 
 # The second derivative along the step is a difference over this share of it.
 DIFFERENCE = 0.1
@@ -57,12 +59,11 @@ class Stopped(Enum):
 class Linearised:
     """The residuals where a step starts, and what a step needs of their Jacobian."""
 
-    residual: Float[Tensor, " residuals"]
-    loss: float
+    residual: Residual
     gradient: Vector
     """Jᵀr, half the gradient of the loss."""
-    product: Callable[[Vector], Float[Tensor, " residuals"]]
-    transposed_product: Callable[[Float[Tensor, " residuals"]], Vector]
+    product: Callable[[Vector], Residual]
+    transposed_product: Callable[[Residual], Vector]
     factorization: Factorization
 
 
@@ -71,9 +72,10 @@ class Rung:
     """The step with one damping; `gain` is the achieved share of the promised decrease."""
 
     damping: float
+    promised: float
     gain: float
     loss: float
-    step: Vector | None
+    step: Vector
 
 
 class GaussNewton(torch.optim.Optimizer):
@@ -129,12 +131,12 @@ class GaussNewton(torch.optim.Optimizer):
             "iterations": iterations,
             "sketch_rows": sketch_rows,
             "sketch_columns": sketch_columns,
+            "seed": seed,
         }
         _check_settings(defaults)
         super().__init__(params, defaults)
         check_params(type(self).__name__, self._params)
-        self._memory.update(damping=float(damping), steps=0)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._memory.update(damping=float(damping), steps=0, sketches=0)
 
     @property
     def damping(self) -> float:
@@ -186,35 +188,30 @@ class GaussNewton(torch.optim.Optimizer):
         if "stopped" in memory:
             return memory["loss"]
         here = self._linearise(closure, jacobian)
-        memory["loss"] = here.loss
-        largest = float(here.gradient.abs().max())
-        if not (math.isfinite(here.loss) and math.isfinite(largest)):
+        numbers = [here.residual @ here.residual, here.gradient.abs().max()]
+        loss, largest = torch.stack(numbers).tolist()
+        memory["loss"] = loss
+        if not (math.isfinite(loss) and math.isfinite(largest)):
             memory["stopped"] = Stopped.NONFINITE_START.name
-            return here.loss
+            return loss
         if largest <= self.param_groups[0]["tolerance_gradient"]:
             memory["stopped"] = Stopped.GRADIENT_SMALL.name
-            return here.loss
+            return loss
         origin = values_of(self._params)
-        rung = self._climb(closure, here, origin)
-        if rung is None or rung.step is None:
+        rung = self._climb(closure, here, origin, loss)
+        if rung is None:
             move(self._params, origin, origin, 0.0)
             memory["stopped"] = Stopped.NO_DECREASE.name
-            return here.loss
+            return loss
         move(self._params, origin, rung.step, 1.0)
         memory.update(damping=rung.damping, loss=rung.loss, steps=memory["steps"] + 1)
         if held_out is not None:
             self._remember_best(float(held_out()))
         return rung.loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """Torch's, with the sketches' random stream."""
-        return {**super().state_dict(), "generator": self._generator.get_state()}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the state was saved, bit for bit. The state is copied."""
-        state = copy.deepcopy(state_dict)
-        self._generator.set_state(state.pop("generator"))
-        super().load_state_dict(state)
+        super().load_state_dict(copy.deepcopy(state_dict))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, before the first step; settings are of all groups together."""
@@ -237,52 +234,48 @@ class GaussNewton(torch.optim.Optimizer):
     def _linearise(self, closure: Residuals, jacobian: Jacobian | None) -> Linearised:
         group, params = self.param_groups[0], self._params
         count = sum(param.numel() for param in params)
+        rows, columns = group["sketch_rows"], group["sketch_columns"]
+        sketched = rows is not None or columns is not None
         if jacobian is None:
-            with torch.enable_grad():
-                residual = _checked(closure())
-            wanted = (len(residual) + count) * count * residual.element_size()
-            if wanted > group["memory_limit"] and group["sketch_columns"] is None:
+            residual = self._with_graph(closure)
+            smaller = min(len(residual), count)
+            wanted = (len(residual) * count + smaller**2) * residual.element_size()
+            if wanted > group["memory_limit"] and not sketched:
                 free = MatrixFree(residual, params, group["iterations"])
                 return Linearised(
                     residual.detach(),
-                    float(residual @ residual),
-                    free.transposed_product(residual),
+                    free.transposed_product(residual.detach()),
                     free.product,
                     free.transposed_product,
                     free,
                 )
             matrix = whole(residual, params)
-            residual = residual.detach()
         else:
             residual, matrix = jacobian()
-            if matrix.shape != (len(residual), count):
-                raise ValueError(
-                    f"the Jacobian has shape {tuple(matrix.shape)}; {len(residual)} residuals and "
-                    f"{count} parameter elements ask for ({len(residual)}, {count})"
-                )
-        rows, columns = group["sketch_rows"], group["sketch_columns"]
-        factored = (
-            factorization(matrix)
-            if rows is None and columns is None
-            else Sketched(matrix, rows, columns, self._generator)
-        )
+            matrix = self._checked_jacobian(self._checked(residual), matrix).detach()
+        residual = residual.detach()
+        # A generator of its own for each, so that a resumed run draws the same.
+        generator = torch.Generator().manual_seed(group["seed"] + self._memory["sketches"])
+        self._memory["sketches"] += sketched
         return Linearised(
             residual,
-            float(residual @ residual),
             matrix.T @ residual,
             lambda v: matrix @ v,
             lambda w: matrix.T @ w,
-            factored,
+            Sketched(matrix, rows, columns, generator) if sketched else factorization(matrix),
         )
 
-    def _climb(self, closure: Residuals, here: Linearised, origin: Vector) -> Rung | None:
-        """The smallest damping with enough gain; failing that, any that lowers the loss."""
+    def _climb(
+        self, closure: Residuals, here: Linearised, origin: Vector, loss: float
+    ) -> Rung | None:
+        """The smallest damping with enough gain, where the ladder leads down or up to one."""
         group = self.param_groups[0]
         target, factor = group["target"], group["factor"]
-        eps = torch.finfo(here.residual.dtype).eps
+        eps, scale = torch.finfo(here.residual.dtype).eps, here.factorization.scale
         # Below the first, damping is lost in the rounding of J; above the other, the step in x.
-        least, most = eps**2 * here.factorization.scale, here.factorization.scale / eps
-        rung = self._rung(closure, here, origin, self.damping)
+        least, most = eps**2 * scale, scale / eps
+        # So large a damping as `most` would leave nothing to measure its gain by.
+        rung = self._rung(closure, here, origin, min(max(self.damping, least), eps**0.5 * most))
         if rung.gain >= target:
             for _ in range(MOST_RUNGS):
                 if rung.damping / factor < least:
@@ -292,48 +285,89 @@ class GaussNewton(torch.optim.Optimizer):
                     break
                 rung = lower
             return rung
-        decreasing = rung if rung.gain > 0 else None
-        while rung.damping < most:
+        # Longer dampings promise less, in the end less than the loss has digits.
+        while rung.damping < most and rung.promised > eps * loss:
             rung = self._rung(closure, here, origin, rung.damping * factor)
             if rung.gain >= target:
                 return rung
-            if rung.gain > 0:
-                decreasing = rung
-        return decreasing
+        return None
 
     def _rung(self, closure: Residuals, here: Linearised, origin: Vector, damping: float) -> Rung:
         """The step with this damping, tried."""
-        failed = Rung(damping, -math.inf, math.inf, None)
+        failed = Rung(damping, math.inf, -math.inf, math.inf, here.gradient)
         solve = here.factorization.damped(damping)
         if solve is None:
             return failed
-        step = -solve(here.gradient)
+        step = -solve(here.residual, here.gradient)
         promised = float(damping * (step @ step) - step @ here.gradient)
-        if not (math.isfinite(promised) and promised > 0):
+        if not 0 < promised < math.inf:
             return failed
         if self.param_groups[0]["acceleration"]:
             ahead = self._residual(closure, origin, DIFFERENCE * step)
-            change = (ahead - here.residual) / DIFFERENCE - here.product(step)
-            bend = -solve(here.transposed_product(2 / DIFFERENCE * change))
-            share = float(bend.norm() / step.norm())
-            if math.isfinite(share):
-                step = step + 0.5 * bend * min(1.0, LONGEST_ACCELERATION / max(share, 1e-300))
+            step = step + acceleration(here, solve, step, ahead) / 2
         residual = self._residual(closure, origin, step)
-        loss = float(residual @ residual)
+        # More digits than in the difference of two losses.
+        decrease = (here.residual - residual) @ (here.residual + residual)
+        loss, decrease = torch.stack([residual @ residual, decrease]).tolist()
         if not math.isfinite(loss):
             return failed
-        return Rung(damping, (here.loss - loss) / promised, loss, step)
+        return Rung(damping, promised, decrease / promised, loss, step)
 
     def _residual(self, closure: Residuals, origin: Vector, step: Vector) -> Tensor:
         move(self._params, origin, step, 1.0)
-        return _checked(closure()).detach()
+        return self._checked(closure()).detach()
+
+    def _with_graph(self, closure: Residuals) -> Tensor:
+        with torch.enable_grad():
+            residual = self._checked(closure())
+        if not (residual.requires_grad and all(param.requires_grad for param in self._params)):
+            raise ValueError(
+                "GaussNewton differentiates the residuals by every parameter and needs them with "
+                "their graph; compute them without detach() from parameters that require "
+                "gradients, or pass `jacobian`"
+            )
+        return residual
+
+    def _checked(self, residual: object) -> Tensor:
+        """The residuals; raise unless they are a vector in the parameters' precision."""
+        if not (isinstance(residual, Tensor) and residual.ndim == 1 and len(residual)):
+            got = tuple(residual.shape) if isinstance(residual, Tensor) else residual
+            raise ValueError(
+                f"the closure must return a vector of residuals, not reduced, got {got}"
+            )
+        self._check_kind("residuals", residual)
+        return residual
+
+    def _checked_jacobian(self, residual: Tensor, matrix: Tensor) -> Tensor:
+        count = sum(param.numel() for param in self._params)
+        if matrix.shape != (len(residual), count):
+            raise ValueError(
+                f"the Jacobian has shape {tuple(matrix.shape)}; {len(residual)} residuals and "
+                f"{count} parameter elements ask for ({len(residual)}, {count})"
+            )
+        self._check_kind("Jacobian", matrix)
+        return matrix
+
+    def _check_kind(self, name: str, tensor: Tensor) -> None:
+        param = self._params[0]
+        if (tensor.dtype, tensor.device) != (param.dtype, param.device):
+            raise ValueError(
+                f"the {name} must be {param.dtype} on {param.device} like the parameters, got "
+                f"{tensor.dtype} on {tensor.device}"
+            )
 
 
-def _checked(residual: object) -> Float[Tensor, " residuals"]:
-    if not (isinstance(residual, Tensor) and residual.ndim == 1 and len(residual)):
-        shape = tuple(residual.shape) if isinstance(residual, Tensor) else residual
-        raise ValueError(f"the closure must return a vector of residuals, not reduced, got {shape}")
-    return residual
+def acceleration(here: Linearised, solve: Solve, step: Vector, ahead: Residual) -> Vector:
+    """The second-order correction a = -(JᵀJ + damping I)⁻¹ Jᵀ r'' along a step; zero if not finite.
+
+    `ahead` are the residuals at the share `DIFFERENCE` of the step, r'' is a difference of them.
+    """
+    curved = 2 / DIFFERENCE * ((ahead - here.residual) / DIFFERENCE - here.product(step))
+    bend = -solve(curved, here.transposed_product(curved))
+    share = bend.norm() / step.norm()
+    # Stays on the device: the host need not wait for it.
+    bounded = bend * (LONGEST_ACCELERATION / share).clamp(max=1.0)
+    return torch.where(share.isfinite(), bounded, torch.zeros_like(step))
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

@@ -5,47 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sciopt.curvature.flat import cut
-from sciopt.curvature.normal_equations import Solve, Vector
+from sciopt.curvature.normal_equations import Matrix, Residual, Solve, Vector
 
 # Rows differentiated at once by `whole`: more are faster until memory is short.
 ROWS_AT_ONCE = 256
 
 
-def whole(
-    residual: Float[Tensor, " residuals"], params: Sequence[Tensor]
-) -> Float[Tensor, "residuals params"]:
+def whole(residual: Residual, params: Sequence[Tensor]) -> Matrix:
     """D residual / d params, one reverse sweep per residual, many sweeps at once."""
-    blocks = []
-    for rows in torch.arange(len(residual), device=residual.device).split(ROWS_AT_ONCE):
-        seeds = torch.zeros(len(rows), len(residual)).to(residual)
-        seeds[torch.arange(len(rows)), rows] = 1.0
+    jacobian = residual.new_empty(len(residual), sum(param.numel() for param in params))
+    for begin in range(0, len(residual), ROWS_AT_ONCE):
+        block = jacobian[begin : begin + ROWS_AT_ONCE]
+        seeds = residual.new_zeros(len(block), len(residual))
+        seeds.diagonal(begin).fill_(1.0)
         found = torch.autograd.grad(
             residual,
             params,
             seeds,
             retain_graph=True,
             is_grads_batched=True,
-            allow_unused=True,
             materialize_grads=True,
         )
-        blocks.append(torch.cat([block.reshape(len(rows), -1) for block in found], dim=1))
-    return torch.cat(blocks)
+        torch.cat([part.reshape(len(block), -1) for part in found], dim=1, out=block)
+    return jacobian
 
 
 class MatrixFree:
-    """(JᵀJ + damping I) x = b by conjugate gradients, from products with J and Jᵀ alone.
+    """The x of least |J x - w|² + damping |x|² from products with J and Jᵀ alone.
 
-    J v is the derivative of Jᵀw by w in direction v (reverse mode twice: Pearlmutter 1994). Ends at
-    the relative residual `tolerance` or after `iterations`; the step is then an inexact Newton step.
+    By conjugate gradients in the form that keeps w - J x (CGLS: Björck 1996, "Numerical Methods for
+    Least Squares Problems", section 7.4). They end at the relative residual `tolerance` or after
+    `iterations`; the step is then an inexact Newton step. J v is the derivative of Jᵀw by w in
+    direction v: reverse mode twice.
     """
 
     def __init__(
         self,
-        residual: Float[Tensor, " residuals"],
+        residual: Residual,
         params: Sequence[Tensor],
         iterations: int,
         tolerance: float = 1e-8,
@@ -61,15 +60,14 @@ class MatrixFree:
         # A lower bound of the largest eigenvalue of JJᵀ.
         self.scale = float(pulled @ pulled / (residual @ residual))
 
-    def product(self, v: Vector) -> Float[Tensor, " residuals"]:
+    def product(self, v: Vector) -> Residual:
         """J v."""
-        along = cut(v, self.params)
-        (result,) = torch.autograd.grad(
-            self.pulled, self.seed, along, retain_graph=True, materialize_grads=True
-        )
-        return result
+        # A parameter that no residual depends on has no graph to go through.
+        pairs = zip(self.pulled, cut(v, self.params), strict=True)
+        used, along = zip(*[pair for pair in pairs if pair[0].requires_grad], strict=True)
+        return torch.autograd.grad(used, self.seed, along, retain_graph=True)[0]
 
-    def transposed_product(self, w: Float[Tensor, " residuals"]) -> Vector:
+    def transposed_product(self, w: Residual) -> Vector:
         """Jᵀ w."""
         found = torch.autograd.grad(
             self.residual, self.params, w, retain_graph=True, materialize_grads=True
@@ -79,19 +77,20 @@ class MatrixFree:
     def damped(self, damping: float) -> Solve:
         """Conjugate gradients from zero."""
 
-        def solve(b: Vector) -> Vector:
-            x, r = torch.zeros_like(b), b.clone()
-            direction, square = r.clone(), r @ r
+        def solve(w: Residual, pulled: Vector) -> Vector:
+            x, left, downhill = torch.zeros_like(pulled), w.clone(), pulled
+            direction, square = downhill, downhill @ downhill
             enough = self.tolerance**2 * float(square)
             for _ in range(self.iterations):
                 if float(square) <= enough:
                     break
-                image = self.transposed_product(self.product(direction)) + damping * direction
-                size = square / (direction @ image)
-                x += size * direction
-                r -= size * image
-                square, previous = r @ r, square
-                direction = r + square / previous * direction
+                image = self.product(direction)
+                size = square / (image @ image + damping * (direction @ direction))
+                x = x + size * direction
+                left = left - size * image
+                downhill = self.transposed_product(left) - damping * x
+                square, before = downhill @ downhill, square
+                direction = downhill + square / before * direction
             return x
 
         return solve

@@ -1,7 +1,7 @@
-"""Ways to solve (JᵀJ + damping I) x = b for many dampings: one class each.
+"""Ways to find the x of least |J x - w|² + damping |x|² for many dampings: one class each.
 
-Each is made of one Jacobian and answers `damped(damping)`: a function of b, or None where the
-matrix is not positive definite in floating point. `factorization` chooses between them.
+Each is made of one Jacobian and answers `damped(damping)`: a function of w and Jᵀw, or None where
+the matrix is not positive definite in floating point. `factorization` chooses between them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg.blas import dsyrk, ssyrk
+from scipy.linalg import get_blas_funcs
 from torch import Tensor
 
 Vector = Float[Tensor, " params"]
+Residual = Float[Tensor, " residuals"]
 Matrix = Float[Tensor, "residuals params"]
-Solve = Callable[[Vector], Vector]
+Solve = Callable[[Residual, Vector], Vector]
+Inverse = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
 
 
 class Factorization(Protocol):
@@ -31,104 +33,109 @@ class Factorization(Protocol):
         ...
 
 
-def gram(jacobian: Matrix) -> Float[Tensor, "params params"]:
-    """JᵀJ, of which only the lower triangle is filled on a CPU: that is half the work."""
-    if jacobian.device.type != "cpu":
-        return jacobian.T @ jacobian
-    rank_update = dsyrk if jacobian.dtype == torch.float64 else ssyrk
-    # BLAS reads by columns: to it, J as torch stores it is Jᵀ.
-    transposed: np.ndarray = jacobian.contiguous().numpy().T
-    return torch.from_numpy(rank_update(1.0, transposed, lower=1))
+def gram(tall: Float[Tensor, "m n"]) -> Float[Tensor, "n n"]:
+    """AᵀA, of which only the lower triangle is filled on a CPU: that is half the work."""
+    if tall.device.type != "cpu":
+        return tall.T @ tall
+    array = tall.numpy()
+    (rank_update,) = get_blas_funcs(("syrk",), (array,))
+    # BLAS reads by columns: to it, A stored by rows is Aᵀ.
+    if array.flags.f_contiguous:
+        product = rank_update(1.0, array, trans=1, lower=1)
+    else:
+        product = rank_update(1.0, np.ascontiguousarray(array).T, lower=1)
+    return torch.from_numpy(product)
 
 
-def cholesky(matrix: Float[Tensor, "n n"], damping: float) -> Float[Tensor, "n n"] | None:
-    """The lower factor of matrix + damping I, of which the lower triangle is read."""
+class Gram:
+    """(AᵀA + damping I)⁻¹ of a tall A, by Cholesky of AᵀA.
+
+    Where the damping is no larger than the rounding errors of AᵀA, by QR of A stacked on
+    √damping I, which does not square the condition number. That is some five times the price.
+    """
+
+    def __init__(self, tall: Float[Tensor, "m n"]) -> None:
+        self.tall = tall
+        self.gram = gram(tall)
+        self.scale = float(self.gram.diagonal().sum())
+        self.rounding = torch.finfo(tall.dtype).eps * self.scale
+
+    @cached_property
+    def triangle(self) -> Float[Tensor, "n n"]:
+        """R of A = Q R."""
+        return torch.linalg.qr(self.tall, mode="r").R
+
+    def inverse(self, damping: float) -> Inverse | None:
+        """Two triangular solves; None where the matrix is not positive definite."""
+        if damping <= self.rounding:
+            return stacked_qr(self.triangle, damping)
+        return cholesky(self.gram, damping)
+
+
+def cholesky(matrix: Float[Tensor, "n n"], damping: float) -> Inverse | None:
+    """(matrix + damping I)⁻¹ by its lower factor. Only the lower triangle is read."""
     damped = matrix.clone()
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(damped)
-    return None if failed else factor
+    return None if failed else lambda b: torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)
 
 
-def cholesky_solve(factor: Float[Tensor, "n n"], b: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The solution of L Lᵀ x = b."""
-    return torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)
+def stacked_qr(triangle: Float[Tensor, "n n"], damping: float) -> Inverse:
+    """(RᵀR + damping I)⁻¹ by QR of R stacked on √damping I."""
+    ridge = damping**0.5 * torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
+    upper = torch.linalg.qr(torch.cat([triangle, ridge]), mode="r").R
+
+    def inverse(b: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        half = torch.linalg.solve_triangular(upper.T, b.unsqueeze(1), upper=False)
+        return torch.linalg.solve_triangular(upper, half, upper=True).squeeze(1)
+
+    return inverse
 
 
 class NormalEquations:
-    """Cholesky of JᵀJ + damping I: for more residuals than params.
+    """(JᵀJ + damping I)⁻¹ Jᵀw: for more residuals than params.
 
-    Where the damping is no larger than the rounding errors of JᵀJ, `StackedQR` takes over.
+    What QR finds is refined with the residual w - J x itself (corrected seminormal equations:
+    Björck 1996, "Numerical Methods for Least Squares Problems", section 6.6.5). From Jᵀw alone
+    the digits lost in forming it would not come back.
     """
 
     def __init__(self, jacobian: Matrix) -> None:
         self.jacobian = jacobian
-        self.gram = gram(jacobian)
-        self.scale = float(self.gram.diagonal().sum())
-        self.rounding = torch.finfo(jacobian.dtype).eps * self.scale
-
-    @cached_property
-    def stacked(self) -> StackedQR:
-        """The same Jacobian without squaring its condition number."""
-        return StackedQR(self.jacobian)
+        self.gram = Gram(jacobian)
+        self.scale = self.gram.scale
 
     def damped(self, damping: float) -> Solve | None:
-        """Two triangular solves."""
-        if damping <= self.rounding:
-            return self.stacked.damped(damping)
-        factor = cholesky(self.gram, damping)
-        return None if factor is None else lambda b: cholesky_solve(factor, b)
+        """Two triangular solves; with QR, twice."""
+        inverse = self.gram.inverse(damping)
+        if inverse is None:
+            return None
+        if damping > self.gram.rounding:
+            return lambda _, pulled: inverse(pulled)
+        jacobian = self.jacobian
+
+        def solve(w: Residual, pulled: Vector) -> Vector:
+            x = inverse(pulled)
+            return x + inverse(jacobian.T @ (w - jacobian @ x) - damping * x)
+
+        return solve
 
 
 class SampleSpace:
-    """(b - Jᵀ (JJᵀ + damping I)⁻¹ J b) / damping: for fewer residuals than params.
+    """Jᵀ (JJᵀ + damping I)⁻¹ w: for fewer residuals than params.
 
-    Loses digits as damping falls below the rounding error of JJᵀ; `refined` gets them back.
+    The seminormal equations of a least norm need no correction (Björck 1996, section 6.6.5).
     """
 
     def __init__(self, jacobian: Matrix) -> None:
         self.jacobian = jacobian
-        self.gram = gram(jacobian.T)
-        self.scale = float(self.gram.diagonal().sum())
+        self.gram = Gram(jacobian.T)
+        self.scale = self.gram.scale
 
     def damped(self, damping: float) -> Solve | None:
-        """Woodbury's identity."""
-        factor = cholesky(self.gram, damping)
-        if factor is None:
-            return None
-        jacobian = self.jacobian
-
-        def solve(b: Vector) -> Vector:
-            return (b - jacobian.T @ cholesky_solve(factor, jacobian @ b)) / damping
-
-        return refined(solve, jacobian, damping)
-
-
-class StackedQR:
-    """QR of J stacked on √damping I, which does not square the condition number.
-
-    J is reduced to its own triangle once. The normal equations of the triangle are refined with
-    the residual in J itself (corrected seminormal equations: Björck 1996, "Numerical Methods for
-    Least Squares Problems", section 6.6.5). Some five times the price of Cholesky.
-    """
-
-    def __init__(self, jacobian: Matrix) -> None:
-        self.jacobian = jacobian
-        self.triangle = torch.linalg.qr(jacobian, mode="r").R
-        self.scale = float(jacobian.square().sum())
-
-    def damped(self, damping: float) -> Solve | None:
-        """Two triangular solves, twice."""
-        count = self.jacobian.shape[1]
-        ridge = damping**0.5 * torch.eye(count).to(self.jacobian)
-        triangle = torch.linalg.qr(torch.cat([self.triangle, ridge]), mode="r").R
-        if not bool((triangle.diagonal() != 0).all()):
-            return None
-
-        def solve(b: Vector) -> Vector:
-            half = torch.linalg.solve_triangular(triangle.T, b.unsqueeze(1), upper=False)
-            return torch.linalg.solve_triangular(triangle, half, upper=True).squeeze(1)
-
-        return refined(solve, self.jacobian, damping)
+        """Two triangular solves and a product with Jᵀ."""
+        inverse = self.gram.inverse(damping)
+        return None if inverse is None else lambda w, _: self.jacobian.T @ inverse(w)
 
 
 class Sketched:
@@ -136,7 +143,8 @@ class Sketched:
 
     S adds up rows and C combines columns with random signs, each into the numbers given
     (CountSketch: Clarkson & Woodruff 2013, "Low rank approximation and regression in input
-    sparsity time"). With C, the step is the best one within a random subspace, another each time.
+    sparsity time"). S changes the matrix only: Jᵀw is that of all rows, so that steps descend. With
+    C, the step is the best one within a random subspace, another each time.
     """
 
     def __init__(
@@ -161,19 +169,30 @@ class Sketched:
             gathered = torch.bincount(self.buckets, minlength=self.columns)
             self.factors = signs / gathered.to(sketch).sqrt()[self.buckets]
             sketch = self._gather(sketch)
-        self.inner = factorization(sketch)
-        self.scale = self.inner.scale
+        self.sketch = sketch
+        self.wide = len(sketch) < self.columns
+        self.gram = Gram(sketch.T if self.wide else sketch)
+        self.scale = self.gram.scale
 
     def _gather(self, rows: Tensor) -> Tensor:
+        """The rows times C."""
         result = rows.new_zeros(*rows.shape[:-1], self.columns)
         return result.index_add_(rows.ndim - 1, self.buckets, rows * self.factors)
 
     def damped(self, damping: float) -> Solve | None:
-        """C (CᵀJᵀSᵀSJC + damping I)⁻¹ Cᵀ."""
-        inner = self.inner.damped(damping)
-        if inner is None or not self.combines:
-            return inner
-        return lambda b: inner(self._gather(b))[self.buckets] * self.factors
+        """C (CᵀJᵀSᵀSJC + damping I)⁻¹ Cᵀ Jᵀw."""
+        inverse = self.gram.inverse(damping)
+        if inverse is None:
+            return None
+        within = self._woodbury(inverse, damping) if self.wide else inverse
+        if not self.combines:
+            return lambda _, pulled: within(pulled)
+        return lambda _, pulled: within(self._gather(pulled))[self.buckets] * self.factors
+
+    def _woodbury(self, inverse: Inverse, damping: float) -> Inverse:
+        """(BᵀB + damping I)⁻¹ = (I - Bᵀ (BBᵀ + damping I)⁻¹ B) / damping."""
+        sketch = self.sketch
+        return lambda b: (b - sketch.T @ inverse(sketch @ b)) / damping
 
 
 def _hashed(
@@ -185,17 +204,7 @@ def _hashed(
     return drawn.to(like.device), signs.to(like)
 
 
-def refined(solve: Solve, jacobian: Matrix, damping: float) -> Solve:
-    """One step of iterative refinement with the residual in J itself."""
-
-    def twice(b: Vector) -> Vector:
-        x = solve(b)
-        return x + solve(b - jacobian.T @ (jacobian @ x) - damping * x)
-
-    return twice
-
-
 def factorization(jacobian: Matrix) -> NormalEquations | SampleSpace:
-    """The smaller of the two Gram matrices."""
+    """The one with the smaller Gram matrix."""
     residuals, params = jacobian.shape
     return NormalEquations(jacobian) if residuals >= params else SampleSpace(jacobian)
