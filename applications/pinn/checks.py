@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +36,12 @@ def check(problem: Problem) -> None:
     _check_region(problem)
     _check_axes(problem)
     points = _samples(problem)
-    used = _check_equations(problem, points)
+    _check_equations(problem, points)
     conditions = list(problem.conditions())
     for condition in conditions:
         _check_condition(problem, condition, points)
     if problem.lift(*points.unbind(1)) is None:
-        _check_count(problem, used, conditions)
+        _check_count(problem, points, conditions)
     if not problem.jumps:
         for first, second in combinations(conditions, 2):
             _check_agreement(problem, first, second, points)
@@ -88,7 +89,7 @@ def _samples(problem: Problem) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def _check_equations(problem: Problem, points: Tensor) -> list[set[Index]]:
+def _check_equations(problem: Problem, points: Tensor) -> None:
     used, found = _traced(problem, problem.equations, points, "equations")
     if len(found) != len(problem.unknowns):
         raise ProblemError(
@@ -98,7 +99,6 @@ def _check_equations(problem: Problem, points: Tensor) -> list[set[Index]]:
     for name, indices in zip(problem.unknowns, used, strict=True):
         if not indices:
             raise ProblemError(f"no equation has {name!r} in it; remove it from the unknowns")
-    return used
 
 
 def _traced(
@@ -168,28 +168,53 @@ def _with_zero(problem: Problem, condition: Condition, points: Tensor) -> list[T
     return expressions(condition.equation(*fields(problem, lambda *_: zero), *points.unbind(1)))
 
 
-def _check_count(problem: Problem, used: list[set[Index]], conditions: list[Condition]) -> None:
-    """As many conditions along a coordinate as derivatives by it, summed over the unknowns."""
-    for axis, name in enumerate(problem.region):
-        if name in problem.periodic:
+def orders_of(problem: Problem, points: Tensor) -> list[int]:
+    """The total order of the equations in each coordinate: as many conditions it has to have.
+
+    Each equation is given one unknown, so that the orders of their derivatives have the largest
+    sum (Jacobi 1865, "De investigando ordine systematis aequationum differentialium").
+    """
+    used, _ = derivatives_used(problem, problem.equations, points)
+    leaves = {
+        (k, index): torch.full_like(points[:, 0], 0.5).requires_grad_()
+        for k, indices in enumerate(used)
+        for index in indices
+    }
+    found = expressions(
+        problem.equations(*fields(problem, lambda *key: leaves[key]), *points.unbind(1))
+    )
+    orders = np.full((len(found), len(used), len(problem.region)), -np.inf)
+    for row, expression in enumerate(found):
+        slopes = torch.autograd.grad(
+            expression.sum(), list(leaves.values()), retain_graph=True, allow_unused=True
+        )
+        for (k, index), slope in zip(leaves, slopes, strict=True):
+            if slope is not None:
+                orders[row, k] = np.maximum(orders[row, k], index)
+    choices = [
+        orders[range(len(found)), list(choice)].sum(0) for choice in permutations(range(len(used)))
+    ]
+    return [int(order) for order in np.maximum(np.max(choices, axis=0), 0)]
+
+
+def _check_count(problem: Problem, points: Tensor, conditions: list[Condition]) -> None:
+    for (name, ends), wanted in zip(
+        problem.region.items(), orders_of(problem, points), strict=True
+    ):
+        if name in problem.periodic or name in problem.symmetry:
             continue
-        wanted = sum(max((index[axis] for index in indices), default=0) for indices in used)
         here = [c for c in conditions if c.axis == name]
-        given = sum(len(_with_zero(problem, c, _samples(problem))) for c in here)
-        if name in problem.symmetry:
-            continue
+        given = sum(len(_with_zero(problem, c, points)) for c in here)
         if given < wanted:
             raise ProblemError(
-                f"{given} conditions along {name!r}, but the equations have derivatives by it up "
-                f"to a total order of {wanted}: the solution is not determined. Add conditions at "
-                f"{name} = {problem.region[name][0]:g} or {problem.region[name][1]:g}, or list "
-                f"{name!r} in `periodic`"
+                f"{given} conditions along {name!r}, but the equations are of order {wanted} in "
+                f"it: the solution is not determined. Add conditions at {name} = {ends[0]:g} or "
+                f"{ends[1]:g}, or list {name!r} in `periodic`"
             )
         if given > wanted:
             raise ProblemError(
-                f"{given} conditions along {name!r}, but the equations have derivatives by it up "
-                f"to a total order of {wanted} only: they contradict each other unless some are "
-                "redundant; leave those out"
+                f"{given} conditions along {name!r}, but the equations are of order {wanted} in it "
+                "only: they contradict each other unless some are redundant; leave those out"
             )
 
 
