@@ -88,21 +88,24 @@ class GaussNewton(torch.optim.Optimizer):
 
     Args:
         params: dense parameters of float32 or float64 (preferably), all of one dtype and device.
-        damping: where the ladder begins, in units of JᵀJ.
+        damping: where the ladder begins, in units of JᵀJ. It is the same for all parameters, whose
+            units should therefore make them comparable.
         target: the share of the promised decrease that a step must achieve. Between 0.05 and 0.2
             it matters little; close to one, steps are short and timid.
         factor: from one rung of the ladder to the next.
         acceleration: whether to add the second-order correction.
         tolerance_gradient: stop where no element of Jᵀr exceeds it.
         memory_limit: bytes that the Jacobian and its Gram matrix may take. Beyond that a step is
-            found by conjugate gradients from products with J alone, unless it is sketched.
+            found by conjugate gradients from products with J alone, unless a sketch is asked for.
         iterations: of conjugate gradients at most.
-        sketch_rows, sketch_columns: the size to which a random sketch reduces the Jacobian.
+        sketch_rows, sketch_columns: the size to which a random sketch reduces the Jacobian, once
+            it is whole.
         seed: of the sketches.
 
     Raises:
         ValueError: a setting out of range, no parameters, parameters of several dtypes or devices;
-            in `step`, residuals that are no vector or depend on no parameter.
+            in `step`, residuals that are no vector, without graph where there is no `jacobian`, or
+            of another dtype or device, and a Jacobian of another shape.
         TypeError: half-precision, complex or integer parameters; in `step`, no closure.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ Solve = Callable[[Residual, Vector], Vector]
 Inverse = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
 
 
+@runtime_checkable
 class Factorization(Protocol):
     """A Jacobian prepared for many dampings; `scale` is the trace of JᵀJ."""
 
