@@ -47,7 +47,7 @@ class Embedding:
         self, points: Float[Tensor, "points coordinates"], indices: tuple[Index, ...]
     ) -> Float[Tensor, "channels images features"]:
         """The features' channels at every point and at its mirror images, image by image."""
-        images = [self._image(points, signs, indices) for signs in self._reflections()]
+        images = [self._image(points, signs, indices) for signs in self.reflections()]
         return torch.cat(images, dim=1)
 
     def image_weights(self) -> list[float]:
@@ -61,7 +61,8 @@ class Embedding:
             for flips in product([False, True], repeat=len(odd))
         ]
 
-    def _reflections(self) -> list[list[float]]:
+    def reflections(self) -> list[list[float]]:
+        """The signs of the coordinates at each image."""
         symmetric = list(self.problem.symmetry)
         return [
             [

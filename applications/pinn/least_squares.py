@@ -229,11 +229,10 @@ class LeastSquares:
             channels, tape = self.solution(params, sweep.inputs, sweep.lift)
             channels.requires_grad_()
             with torch.enable_grad():
-                found = self.residuals(sweep, channels)
-            for expression in found:
                 # At one point it depends on no other point: the sum holds all derivatives.
-                with torch.enable_grad():
-                    total = expression.sum()
+                found = self.residuals(sweep, channels).unbind()
+                totals = [expression.sum() for expression in found]
+            for expression, total in zip(found, totals, strict=True):
                 (cotangent,) = torch.autograd.grad(total, channels, retain_graph=True)
                 end = begin + len(expression)
                 residual[begin:end] = expression.detach()

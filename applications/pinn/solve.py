@@ -241,12 +241,14 @@ def grid_of(reference: Reference) -> Points:
 
 
 def arrays(problem: Problem, solver: Solver) -> dict[str, np.ndarray]:
-    """What figures and `Solution` need: params, the points, predicted and reference solution."""
-    kept = {
-        "points": solver.training.least_squares.terms[0].points.cpu().numpy(),
-        **{f"params.{k}": s.params.cpu().numpy() for k, s in enumerate(solver.solved)},
-        f"params.{len(solver.solved)}": solver.params.detach().cpu().numpy(),
-    }
+    """What figures and `Solution` need: networks, points, predicted and reference solution."""
+    kept = {"points": solver.training.least_squares.terms[0].points.cpu().numpy()}
+    for k, network in enumerate([*solver.solved, Solved(solver.training, solver.params.detach())]):
+        embedding = network.training.network.embedding
+        kept[f"params.{k}"] = network.params.cpu().numpy()
+        kept[f"rates.{k}"] = np.array(list(embedding.scales.values()))
+        if embedding.frequencies is not None:
+            kept["frequencies"] = embedding.frequencies.cpu().numpy()
     if solver.reference is not None:
         values = solver.values(grid_of(solver.reference)).cpu().numpy()
         shape = [len(axis) for axis in solver.reference.axes.values()]
