@@ -56,9 +56,9 @@ class MatrixFree:
             self.pulled = torch.autograd.grad(
                 residual, params, self.seed, create_graph=True, materialize_grads=True
             )
-        pulled = self.transposed_product(residual.detach())
+        along = residual.detach()
         # A lower bound of the largest eigenvalue of JJᵀ.
-        self.scale = float(pulled @ pulled / (residual @ residual))
+        self.scale = float(self.transposed_product(along).square().sum() / (along @ along))
 
     def product(self, v: Vector) -> Residual:
         """J v."""
