@@ -23,9 +23,13 @@ def on_grid(
     grid = torch.meshgrid(*map(torch.from_numpy, axes.values()), indexing="ij")
     found = exact(*(axis.flatten() for axis in grid))
     several = found if len(unknowns) > 1 else [found]
+    if len(several) != len(unknowns):
+        raise ValueError(
+            f"exact returns {len(several)} values; give one for each of {', '.join(unknowns)}"
+        )
     shape = grid[0].shape
     values = {
-        name: value.expand(grid[0].numel()).reshape(shape).numpy()
+        name: torch.as_tensor(value).expand(grid[0].numel()).reshape(shape).double().numpy()
         for name, value in zip(unknowns, several, strict=True)
     }
     return Reference(axes, values, error_bar=0.0)
