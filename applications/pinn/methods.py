@@ -26,7 +26,7 @@ class Setup:
     activation: Literal["declared", "tanh", "sin"] = "declared"
     """Activation of the hidden layers; "declared" is the problem's own."""
     first_layer_scale: float = 0.0
-    """What the first layer's weights are multiplied with at the start; 0: 2 for tanh, 0.5 for sin."""
+    """Factor of the first layer's weights at the start; 0 stands for 2 of tanh, 0.5 of sin."""
     scaled: bool = True
     """Whether coordinates and residuals are scaled to order one as the equations suggest."""
     harmonics: int = 1
@@ -172,12 +172,11 @@ def check_setup(setup: Setup) -> None:
         value = getattr(setup, name)
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}; give a positive number")
-    for name in ("condition_points", "candidates", "harmonics"):
-        if getattr(setup, name) < 1:
-            raise ValueError(f"{name} is {getattr(setup, name)}; give at least 1")
-    for name in ("redraw_every", "fourier_features", "first_layer_scale", "exponent"):
-        if not getattr(setup, name) >= 0:
-            raise ValueError(f"{name} is {getattr(setup, name)}; give 0 or more")
+    least = dict.fromkeys(("condition_points", "candidates", "harmonics", "slab_steps"), 1)
+    least |= dict.fromkeys(("redraw_every", "fourier_features", "first_layer_scale", "exponent"), 0)
+    for name, lowest in least.items():
+        if not getattr(setup, name) >= lowest:
+            raise ValueError(f"{name} is {getattr(setup, name)}; give at least {lowest}")
 
 
 STAGES: Mapping[str, Stage] = {
