@@ -29,8 +29,24 @@ def whole(residual: Residual, params: Sequence[Tensor]) -> Matrix:
             is_grads_batched=True,
             materialize_grads=True,
         )
-        torch.cat([part.reshape(len(block), -1) for part in found], dim=1, out=block)
+        # Torch leaves the zeros of a parameter that no residual depends on unbatched.
+        batched = [
+            part.expand(len(block), *param.shape).reshape(len(block), -1)
+            for part, param in zip(found, params, strict=True)
+        ]
+        torch.cat(batched, dim=1, out=block)
     return jacobian
+
+
+def lasting(params: Sequence[Tensor]) -> torch.autograd.graph.saved_tensors_hooks:
+    """A context whose graphs stay those of the params as they are, though these move in place."""
+    places = {param.untyped_storage().data_ptr() for param in params}
+
+    def keep(saved: Tensor) -> Tensor:
+        moves = saved.untyped_storage().data_ptr() in places
+        return saved.detach().clone() if moves else saved.detach()
+
+    return torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept)
 
 
 class MatrixFree:
@@ -39,7 +55,7 @@ class MatrixFree:
     By conjugate gradients in the form that keeps w - J x (CGLS: Björck 1996, "Numerical Methods for
     Least Squares Problems", section 7.4). They end at the relative residual `tolerance` or after
     `iterations`; the step is then an inexact Newton step. J v is the derivative of Jᵀw by w in
-    direction v: reverse mode twice.
+    direction v: reverse mode twice. The graph of the residuals must be a `lasting` one.
     """
 
     def __init__(
@@ -51,7 +67,7 @@ class MatrixFree:
     ) -> None:
         self.residual, self.params = residual, params
         self.iterations, self.tolerance = iterations, tolerance
-        with torch.enable_grad():
+        with torch.enable_grad(), lasting(params):
             self.seed = torch.zeros_like(residual, requires_grad=True)
             self.pulled = torch.autograd.grad(
                 residual, params, self.seed, create_graph=True, materialize_grads=True

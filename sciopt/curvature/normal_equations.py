@@ -170,10 +170,9 @@ class Sketched:
             gathered = torch.bincount(self.buckets, minlength=self.columns)
             self.factors = signs / gathered.to(sketch).sqrt()[self.buckets]
             sketch = self._gather(sketch)
-        self.sketch = sketch
-        self.wide = len(sketch) < self.columns
-        self.gram = Gram(sketch.T if self.wide else sketch)
-        self.scale = self.gram.scale
+        all_rows = len(sketch) == len(jacobian)
+        self.inner = factorization(sketch) if all_rows else OtherGradient(sketch)
+        self.scale = self.inner.scale
 
     def _gather(self, rows: Tensor) -> Tensor:
         """The rows times C."""
@@ -182,18 +181,32 @@ class Sketched:
 
     def damped(self, damping: float) -> Solve | None:
         """C (CᵀJᵀSᵀSJC + damping I)⁻¹ Cᵀ Jᵀw."""
-        inverse = self.gram.inverse(damping)
+        inner = self.inner.damped(damping)
+        if inner is None or not self.combines:
+            return inner
+        return lambda w, pulled: inner(w, self._gather(pulled))[self.buckets] * self.factors
+
+
+class OtherGradient:
+    """(BᵀB + damping I)⁻¹ Jᵀw, where B = S J is not the matrix that the gradient is of.
+
+    With fewer rows than columns by Woodbury's identity, (I - Bᵀ (BBᵀ + damping I)⁻¹ B) / damping.
+    """
+
+    def __init__(self, sketch: Float[Tensor, "rows params"]) -> None:
+        self.sketch = sketch
+        self.wide = len(sketch) < sketch.shape[1]
+        self.gram = Gram(sketch.T if self.wide else sketch)
+        self.scale = self.gram.scale
+
+    def damped(self, damping: float) -> Solve | None:
+        """Two triangular solves."""
+        inverse, sketch = self.gram.inverse(damping), self.sketch
         if inverse is None:
             return None
-        within = self._woodbury(inverse, damping) if self.wide else inverse
-        if not self.combines:
-            return lambda _, pulled: within(pulled)
-        return lambda _, pulled: within(self._gather(pulled))[self.buckets] * self.factors
-
-    def _woodbury(self, inverse: Inverse, damping: float) -> Inverse:
-        """(BᵀB + damping I)⁻¹ = (I - Bᵀ (BBᵀ + damping I)⁻¹ B) / damping."""
-        sketch = self.sketch
-        return lambda b: (b - sketch.T @ inverse(sketch @ b)) / damping
+        if not self.wide:
+            return lambda _, pulled: inverse(pulled)
+        return lambda _, pulled: (pulled - sketch.T @ inverse(sketch @ pulled)) / damping
 
 
 def _hashed(
