@@ -22,6 +22,9 @@ from applications.pinn.embedding import Embedding
 from applications.pinn.language import Index
 from applications.pinn.taylor import Activated, activate, activate_transposed
 
+CACHE = 4_000_000
+"""Bytes that pass through a processor's cache quickly."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -160,10 +163,12 @@ class MLP:
             below = _by_unit(tape.inputs[layer]).view(rows, 1, -1, tape.points)
             above = _by_unit(above).view(columns, -1, tape.points)
             weight = out.T[begin:middle].view(rows, columns, tape.points)
-            torch.mul(below[:, :, 0], above[:, 0], out=weight)
-            for k in range(1, above.shape[1]):
-                weight.addcmul_(below[:, :, k], above[:, k])
-            out.T[middle:end] = above[:, :images].sum(1)
+            at_once = _rows_in_cache(weight)
+            for few, product in zip(below.split(at_once), weight.split(at_once), strict=True):
+                torch.mul(few[:, :, 0], above[:, 0], out=product)
+                for k in range(1, above.shape[1]):
+                    product.addcmul_(few[:, :, k], above[:, k])
+            torch.sum(above[:, :images], 1, out=out.T[middle:end])
 
     def _reverse(self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]):
         """Each layer from the last, with the cotangent of its output."""
@@ -191,6 +196,13 @@ def _by_unit(
 ) -> Float[Tensor, "units channels*points"]:
     """The array as a matrix, without a copy where it lies in memory unit by unit."""
     return array.permute(2, 0, 1).reshape(array.shape[2], -1)
+
+
+def _rows_in_cache(weight: Float[Tensor, "rows columns points"]) -> int:
+    """How many rows a processor's cache holds; an accelerator takes them all at once."""
+    if weight.device.type != "cpu":
+        return len(weight)
+    return max(1, CACHE // (weight[0].numel() * weight.element_size()))
 
 
 def _times(

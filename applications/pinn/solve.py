@@ -30,6 +30,7 @@ from torch import Tensor
 from applications.pinn import methods
 from applications.pinn.checks import check
 from applications.pinn.language import Problem
+from applications.pinn.memory import keep_freed_memory
 from applications.pinn.reference import Reference
 from applications.pinn.sampling import Points
 from applications.pinn.slabs import boundaries, slab
@@ -193,6 +194,7 @@ class Solver:
 
 def start(problem: Problem, method: methods.Method, seed: int, device: torch.device) -> Solver:
     """The method's solver at its initial params, warmed up."""
+    keep_freed_memory()
     solver = Solver(problem, method, seed, device)
     for _ in range(3):
         solver.training.least_squares.loss_and_gradient(solver.params.detach())
