@@ -29,7 +29,7 @@ from torch import Tensor
 
 from applications.pinn import methods
 from applications.pinn.checks import check
-from applications.pinn.language import Problem
+from applications.pinn.language import Index, Problem
 from applications.pinn.memory import keep_freed_memory
 from applications.pinn.reference import Reference
 from applications.pinn.sampling import Points
@@ -50,6 +50,12 @@ class Solved:
 
     training: Training
     params: Float[Tensor, " params"]
+
+    def channels(
+        self, points: Points, indices: tuple[Index, ...]
+    ) -> Float[Tensor, "channels points unknowns"]:
+        """The solution's derivatives at any points in float64."""
+        return self.training.channels(self.params.double(), points, indices)
 
 
 class Solver:
@@ -130,15 +136,10 @@ class Solver:
         """Train on the next slab, from the initial values or from where the last one ended."""
         if params is not None:
             self.solved.append(Solved(self.training, params.detach().clone()))
-        before = None
-        if self.solved:
-            last = self.solved[-1]
-
-            def before(points: Points, indices: tuple[Any, ...]) -> Tensor:
-                return last.training.channels(last.params.double(), points, indices)
-
+        before = self.solved[-1].channels if self.solved else None
+        rates = self.solved[0].training.network.embedding.scales if self.solved else None
         problem = slab(self.problem, len(self.solved), before)
-        self.training = Training(problem, self.method, self.seed, self.device)
+        self.training = Training(problem, self.method, self.seed, self.device, rates)
         # A slab's solution looks like the one before more than like a random network.
         start = self.training.initial_params if params is None else params
         self.steps_in_slab = 0
@@ -202,7 +203,7 @@ def start(problem: Problem, method: methods.Method, seed: int, device: torch.dev
     return solver
 
 
-def evaluate(problem: Problem, solver: Solver) -> dict[str, float]:
+def evaluate(problem: Problem, solver: Solver) -> dict[str, float]:  # noqa: ARG001
     """Metrics of the params, all computed in float64 whatever the precision of the training.
 
     `relative_l2_error` |u - u_ref| / |u_ref| on the reference solution's grid, the largest over

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,14 +31,23 @@ class Training:
     """The params' least-squares problem, whose points follow the residual.
 
     Initial params, points and held-out points come from three random streams of the seed, so that
-    all methods begin alike.
+    all methods begin alike. `rates` of another training make its params mean the same here.
     """
 
-    def __init__(self, problem: Problem, setup: Setup, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        setup: Setup,
+        seed: int,
+        device: torch.device,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
         self.problem, self.setup, self.device = problem, setup, device
         self.dtype = torch.float64 if setup.precision == "float64" else torch.float32
         weights, self.points, held_out = (_stream(seed, k) for k in range(3))
         scales = scales_of(problem) if setup.scaled else unscaled(problem)
+        if rates is not None:
+            scales = replace(scales, rates=rates)
         embedding = Embedding(problem, scales.rates, setup.harmonics, _waves(problem, setup, seed))
         self.network, initial = build(problem, setup, embedding, weights)
         self.initial_params = initial.to(device, self.dtype)
@@ -55,7 +66,7 @@ class Training:
         self.held_out = placed(problem, unit).to(device)
 
     def draw(self, params: Float[Tensor, " params"] | None) -> None:
-        """New points for every term: evenly spread, or where the residual of the params is large."""
+        """New points for every term: evenly spread, or where the params' residual is large."""
         for term in self.least_squares.terms:
             points, chance = self._points_for(term, params)
             self.least_squares.place(term, points)

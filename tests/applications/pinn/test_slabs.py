@@ -119,6 +119,21 @@ def test_a_solution_goes_on_continuously_over_its_slabs() -> None:
         torch.testing.assert_close(left[1, :, 0], right[1, :, 0], rtol=0, atol=1e-6)
 
 
+def test_a_slab_begins_with_the_shape_of_the_one_before() -> None:
+    problem = SlabbedWave()
+    solver = start(problem, GaussNewton(hidden=(5,), slab_steps=2, points_per_param=1.0), 0, CPU)
+    for _ in range(2):
+        solver.step()
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(20, 2, generator=generator, dtype=torch.float64) / 4
+    params, first = solver.params.detach().clone(), solver.training
+    solver.step()
+    later = points + torch.tensor([0.0, 0.25])
+    torch.testing.assert_close(
+        solver.training.values(params, later), first.values(params, points), rtol=0, atol=1e-13
+    )
+
+
 def test_values_come_from_the_network_of_their_slab() -> None:
     solver = start(Oscillator(), GaussNewton(hidden=(4,), slab_steps=2), 0, CPU)
     for _ in range(5):
