@@ -26,7 +26,7 @@ from torch.optim.optimizer import ParamsT
 
 from sciopt.curvature.descent import check_count, check_params, refuse_group_settings
 from sciopt.curvature.flat import move, values_of
-from sciopt.curvature.jacobians import MatrixFree, lasting, whole
+from sciopt.curvature.jacobians import MatrixFree, whole
 from sciopt.curvature.normal_equations import (
     Factorization,
     Matrix,
@@ -244,7 +244,7 @@ class GaussNewton(torch.optim.Optimizer):
             smaller = min(len(residual), count)
             wanted = (len(residual) * count + smaller**2) * residual.element_size()
             if wanted > group["memory_limit"] and not sketched:
-                free = MatrixFree(residual, params, group["iterations"])
+                free = MatrixFree(lambda: self._with_graph(closure), params, group["iterations"])
                 return Linearised(
                     residual.detach(),
                     free.transposed_product(residual.detach()),
@@ -321,7 +321,7 @@ class GaussNewton(torch.optim.Optimizer):
         return self._checked(closure()).detach()
 
     def _with_graph(self, closure: Residuals) -> Tensor:
-        with torch.enable_grad(), lasting(self._params):
+        with torch.enable_grad():
             residual = self._checked(closure())
         if not (residual.requires_grad and all(param.requires_grad for param in self._params)):
             raise ValueError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from sciopt.curvature.flat import cut
+from sciopt.curvature.flat import cut, move, values_of
 from sciopt.curvature.normal_equations import Matrix, Residual, Solve, Vector
 
 # Rows differentiated at once by `whole`: more are faster until memory is short.
@@ -38,46 +38,49 @@ def whole(residual: Residual, params: Sequence[Tensor]) -> Matrix:
     return jacobian
 
 
-def lasting(params: Sequence[Tensor]) -> torch.autograd.graph.saved_tensors_hooks:
-    """A context whose graphs stay those of the params as they are, though these move in place."""
-    places = {param.untyped_storage().data_ptr() for param in params}
-
-    def keep(saved: Tensor) -> Tensor:
-        moves = saved.untyped_storage().data_ptr() in places
-        return saved.detach().clone() if moves else saved.detach()
-
-    return torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept)
-
-
 class MatrixFree:
     """The x of least |J x - w|² + damping |x|² from products with J and Jᵀ alone.
 
     By conjugate gradients in the form that keeps w - J x (CGLS: Björck 1996, "Numerical Methods for
     Least Squares Problems", section 7.4). They end at the relative residual `tolerance` or after
     `iterations`; the step is then an inexact Newton step. J v is the derivative of Jᵀw by w in
-    direction v: reverse mode twice. The graph of the residuals must be a `lasting` one.
+    direction v: reverse mode twice. Params may move between two products: they are moved back, and
+    the residuals evaluated once more.
     """
 
     def __init__(
         self,
-        residual: Residual,
+        closure: Callable[[], Residual],
         params: Sequence[Tensor],
         iterations: int,
         tolerance: float = 1e-8,
     ) -> None:
-        self.residual, self.params = residual, params
+        self.closure, self.params, self.origin = closure, params, values_of(params)
         self.iterations, self.tolerance = iterations, tolerance
-        with torch.enable_grad(), lasting(params):
-            self.seed = torch.zeros_like(residual, requires_grad=True)
-            self.pulled = torch.autograd.grad(
-                residual, params, self.seed, create_graph=True, materialize_grads=True
-            )
-        along = residual.detach()
+        self._record()
+        along = self.residual.detach()
         # A lower bound of the largest eigenvalue of JJᵀ.
         self.scale = float(self.transposed_product(along).square().sum() / (along @ along))
 
+    def _record(self) -> None:
+        """Write the graphs of r and of Jᵀw as a function of w."""
+        with torch.enable_grad():
+            self.residual = self.closure()
+            self.seed = torch.zeros_like(self.residual, requires_grad=True)
+            self.pulled = torch.autograd.grad(
+                self.residual, self.params, self.seed, create_graph=True, materialize_grads=True
+            )
+        self.versions = [param._version for param in self.params]
+
+    def _return(self) -> None:
+        """Be back at the origin: a graph is void once its params have been written to."""
+        if self.versions != [param._version for param in self.params]:
+            move(self.params, self.origin, self.origin, 0.0)
+            self._record()
+
     def product(self, v: Vector) -> Residual:
         """J v."""
+        self._return()
         # A parameter that no residual depends on has no graph to go through.
         pairs = zip(self.pulled, cut(v, self.params), strict=True)
         used, along = zip(*[pair for pair in pairs if pair[0].requires_grad], strict=True)
@@ -85,6 +88,7 @@ class MatrixFree:
 
     def transposed_product(self, w: Residual) -> Vector:
         """Jᵀ w."""
+        self._return()
         found = torch.autograd.grad(
             self.residual, self.params, w, retain_graph=True, materialize_grads=True
         )

@@ -78,19 +78,21 @@ def cholesky(matrix: Float[Tensor, "n n"], damping: float) -> Inverse | None:
     damped = matrix.clone()
     damped.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(damped)
-    return None if failed else lambda b: torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)
+    return None if failed else lambda b: triangular(factor, b, upper=False)
 
 
 def stacked_qr(triangle: Float[Tensor, "n n"], damping: float) -> Inverse:
     """(RᵀR + damping I)⁻¹ by QR of R stacked on √damping I."""
     ridge = damping**0.5 * torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
-    upper = torch.linalg.qr(torch.cat([triangle, ridge]), mode="r").R
+    factor = torch.linalg.qr(torch.cat([triangle, ridge]), mode="r").R
+    return lambda b: triangular(factor, b, upper=True)
 
-    def inverse(b: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        half = torch.linalg.solve_triangular(upper.T, b.unsqueeze(1), upper=False)
-        return torch.linalg.solve_triangular(upper, half, upper=True).squeeze(1)
 
-    return inverse
+def triangular(
+    factor: Float[Tensor, "n n"], b: Float[Tensor, " n"], upper: bool
+) -> Float[Tensor, " n"]:
+    """(L Lᵀ)⁻¹ b or, if upper, (RᵀR)⁻¹ b; the signs of the diagonal do not matter."""
+    return torch.cholesky_solve(b.unsqueeze(1), factor, upper=upper).squeeze(1)
 
 
 class NormalEquations:
@@ -113,13 +115,11 @@ class NormalEquations:
             return None
         if damping > self.gram.rounding:
             return lambda _, pulled: inverse(pulled)
-        jacobian = self.jacobian
+        return lambda w, pulled: self._corrected(inverse, damping, w, pulled)
 
-        def solve(w: Residual, pulled: Vector) -> Vector:
-            x = inverse(pulled)
-            return x + inverse(jacobian.T @ (w - jacobian @ x) - damping * x)
-
-        return solve
+    def _corrected(self, inverse: Inverse, damping: float, w: Residual, pulled: Vector) -> Vector:
+        x = inverse(pulled)
+        return x + inverse(self.jacobian.T @ (w - self.jacobian @ x) - damping * x)
 
 
 class SampleSpace:

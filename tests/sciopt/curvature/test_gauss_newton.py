@@ -460,6 +460,24 @@ def test_a_param_that_no_residual_depends_on_stays(memory_limit: float) -> None:
     torch.testing.assert_close(x.detach(), f64(1.0, 1.0))
 
 
+@ways
+def test_residuals_may_hold_derivatives_by_torch_func(way: str) -> None:
+    """The rate of decay that solves u' = -2 u, of u = exp(-rate t)."""
+    rate = f64(0.5).requires_grad_()
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+
+    def u(time: Tensor) -> Tensor:
+        return torch.exp(-rate[0] * time)
+
+    def residuals() -> Tensor:
+        return torch.func.vmap(torch.func.grad(u))(t) + 2 * torch.func.vmap(u)(t)
+
+    optimizer = GaussNewton([rate], **WAYS[way])
+    for _ in range(8):
+        optimizer.step(residuals)
+    assert rate.item() == pytest.approx(2.0, rel=1e-9)
+
+
 def test_single_precision_reaches_its_own_digits() -> None:
     for name in ("bard", "rosenbrock", "osborne_2", "kowalik_osborne"):
         problem = PROBLEMS[name]

@@ -39,7 +39,7 @@ def test_the_whole_jacobian_is_that_of_torch_func() -> None:
 
 def test_products_are_those_with_the_jacobian() -> None:
     residual, params, jacobian, _ = setting()
-    free = MatrixFree(residual, params, 100)
+    free = MatrixFree(lambda: residual, params, 100)
     generator = torch.Generator().manual_seed(1)
     v = torch.randn(COUNT, generator=generator, dtype=torch.float64)
     w = torch.randn(len(residual), generator=generator, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_products_are_those_with_the_jacobian() -> None:
 def test_conjugate_gradients_find_the_dense_solution(damping: float) -> None:
     residual, params, jacobian, _ = setting()
     w = torch.linspace(-1, 2, len(residual), dtype=torch.float64)
-    solve = MatrixFree(residual, params, 10_000, tolerance=1e-14).damped(damping)
+    solve = MatrixFree(lambda: residual, params, 10_000, tolerance=1e-14).damped(damping)
     stacked = torch.cat([jacobian, damping**0.5 * torch.eye(COUNT, dtype=torch.float64)])
     target = torch.cat([w, w.new_zeros(COUNT)])
     expected = torch.linalg.lstsq(stacked, target[:, None], driver="gelsd").solution[:, 0]
@@ -65,7 +65,7 @@ def test_conjugate_gradients_cut_short_still_keep_what_a_quadratic_promises() ->
     residual, params, jacobian, _ = setting()
     w, damping = torch.linspace(-1, 2, len(residual), dtype=torch.float64), 1e-6
     gradient = jacobian.T @ w
-    x = MatrixFree(residual, params, 3).damped(damping)(w, gradient)
+    x = MatrixFree(lambda: residual, params, 3).damped(damping)(w, gradient)
     assert (jacobian.T @ (w - jacobian @ x) - damping * x).norm() > 1e-6 * gradient.norm()
     promised = gradient @ x + damping * x @ x
     achieved = w @ w - (w - jacobian @ x).square().sum()
@@ -74,6 +74,24 @@ def test_conjugate_gradients_cut_short_still_keep_what_a_quadratic_promises() ->
 
 def test_nothing_to_solve_is_zero() -> None:
     residual, params, _, _ = setting()
-    solve = MatrixFree(residual, params, 5).damped(1.0)
+    solve = MatrixFree(lambda: residual, params, 5).damped(1.0)
     nothing = torch.zeros(COUNT, dtype=torch.float64)
     assert torch.equal(solve(torch.zeros_like(residual), nothing), nothing)
+
+
+def test_products_are_those_of_where_it_was_made_though_params_have_moved() -> None:
+    _, params, jacobian, x = setting()
+
+    def closure() -> Tensor:
+        return flat_residuals(torch.cat([param.reshape(-1) for param in params]))
+
+    free = MatrixFree(closure, params, 100)
+    v, w = torch.linspace(-1, 2, COUNT).double(), torch.linspace(0, 1, len(jacobian)).double()
+    with torch.no_grad():
+        for param in params:
+            param.add_(1.0)
+        torch.testing.assert_close(free.transposed_product(w), jacobian.T @ w)
+        for param in params:
+            param.mul_(2.0)
+        torch.testing.assert_close(free.product(v), jacobian @ v)
+    assert torch.equal(torch.cat([param.detach().reshape(-1) for param in params]), x)
