@@ -59,7 +59,7 @@ class Section:
 def figures_of(solution: Solution) -> dict[str, Figure]:
     """All figures there can be of a solution, by the names of their files."""
     figures = {"solution": draw_solution(solution), "residual": draw_residual(solution)}
-    if solution.problem.reference() is not None:
+    if solution.reference is not None:
         figures["error"] = draw_error(solution)
     if solution.records:
         figures["training"] = draw_training(solution)
@@ -70,7 +70,7 @@ def draw_solution(solution: Solution) -> Figure:
     """The unknowns; for one coordinate beside the reference solution."""
     section = _section(solution)
     found = solution.predict(section.points())
-    reference = solution.problem.reference()
+    reference = solution.reference
     figure, panels = _panels(len(found))
     for axes, (name, values) in zip(panels, found.items(), strict=True):
         axes.set_title(f"{_title(solution)}: {name}{section.suffix}")
@@ -88,7 +88,7 @@ def draw_solution(solution: Solution) -> Figure:
 
 def draw_error(solution: Solution) -> Figure:
     """The distance from the reference solution, on its own grid."""
-    reference = solution.problem.reference()
+    reference = solution.reference
     if reference is None:
         raise ValueError(f"{type(solution.problem).__name__} has no reference solution")
     names = list(reference.axes)
@@ -124,6 +124,7 @@ def draw_residual(solution: Solution) -> Figure:
         _logarithmic(figure, axes, solution, section, values, "|residual| (dimensionless)")
         points = solution.points[:, : len(section.shown)]
         label = f"{count} collocation points{', projected' if section.held else ''}"
+        label += ", elsewhere by symmetry" if solution.problem.symmetry else ""
         if len(section.shown) == 1:
             ground = np.full(len(points), axes.get_ylim()[0])
             axes.scatter(points[:, 0], ground, marker="|", color="black", lw=0.4, label=label)
@@ -149,7 +150,7 @@ def draw_training(solution: Solution) -> Figure:
             right.spines["right"].set_visible(True)
             right.grid(visible=False)
             handles += _curves(right, solution, settings, x, color="grey", linewidth=0.9)
-            right.set(yscale="log", ylabel=f"{' or '.join(settings.values())} (dimensionless)")
+            right.set(yscale="log", ylabel=f"{' or '.join(settings.values())}\n(dimensionless)")
     panels[0].set_xlabel("training time (seconds)")
     panels[1].set(xlabel="steps", xscale="log")
     figure.legend(handles=handles, loc="outside lower center", ncols=4)

@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from applications.pinn.lift import lift_at
 from applications.pinn.methods import Method, Setup
 from applications.pinn.module import PieceModule, SolutionModule
 from applications.pinn.network import MLP
+from applications.pinn.reference import Reference
 from applications.pinn.slabs import boundaries, slab
 from applications.pinn.solve import Solver
 from applications.pinn.taylor import closure
@@ -116,6 +118,11 @@ class Solution:
     def metrics(self) -> Mapping[str, float]:
         """The last point of the curve: error against the reference, losses and so on."""
         return self.records[-1].metrics if self.records else {}
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What the solution is measured against, if anything is known."""
+        return self.problem.reference()
 
     @property
     def reached(self) -> float:
@@ -307,7 +314,7 @@ def solve(
     settings = pick(DOMAIN.methods, method, "method") if isinstance(method, str) else method
     name = type(problem).__name__
     domain = dataclasses.replace(DOMAIN, problems={name: problem}, methods={"method": settings})
-    steps = max_steps or default_steps(problem, settings)
+    steps = default_steps(problem, settings) if max_steps is None else max_steps
     run = Run(name, "method", steps, seed, device=device, threads=threads)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -339,7 +346,13 @@ def _pieces(
     pieces = []
     for k in range(sum(name.startswith("params.") for name in arrays)):
         part = slab(problem, k, None)
-        rates = dict(zip(problem.region, arrays[f"rates.{k}"].tolist(), strict=True))
+        scales = arrays[f"rates.{k}"].tolist()
+        if len(scales) != len(problem.region):
+            raise ValueError(
+                f"{type(problem).__name__} has the coordinates {', '.join(problem.region)}, the "
+                f"solution {len(scales)}: it is not the problem that was solved"
+            )
+        rates = dict(zip(problem.region, scales, strict=True))
         embedding = Embedding(part, rates, network["harmonics"], waves)
         sample = torch.zeros(1, len(problem.region), dtype=torch.float64)
         seen = embedding.features(sample, _value(problem)).shape[2]

@@ -87,8 +87,9 @@ def solve(domain: Domain, arguments: list[str]) -> None:
         console.print(_table(solution, result))
         for warning in _warnings(solution, result):
             console.print(warning, style="yellow", highlight=False)
-        _keep(solution, result, folder.path)
-    console.print(f"figures, solution.npz and the run: {folder.path}", soft_wrap=True)
+        kept = _keep(solution, result, folder.path)
+    for what, where in kept.items():
+        console.print(f"{what}: {where}", soft_wrap=True, highlight=False)
 
 
 def _chosen(domain: Domain, target: str) -> OwnProblem:
@@ -115,7 +116,7 @@ def _table(solution: Solution, result: Result) -> Table:
     """What came out, in words and numbers."""
     table = Table(title=f"{result.run.problem}, {result.run.method}", show_header=False)
     metrics, last = solution.metrics, result.last
-    reference = solution.problem.reference()
+    reference = solution.reference
     if reference is not None:
         bar = f" (reference: {reference.error_bar:.1e})" if reference.error_bar else ""
         table.add_row("relative L2 error", f"{metrics['relative_l2_error']:.3e}{bar}")
@@ -151,12 +152,15 @@ def _warnings(solution: Solution, result: Result) -> Iterator[str]:
         yield "diverged: there is no solution to keep; only the training is drawn"
 
 
-def _keep(solution: Solution, result: Result, folder: Path) -> None:
-    """Write the solution and its figures beside the run."""
+def _keep(solution: Solution, result: Result, folder: Path) -> dict[str, Path]:
+    """Write the solution and its figures beside the run; where they are."""
     diverged = result.status is Status.DIVERGED
     with style.context():
         figures = {"training": draw_training(solution)} if diverged else figures_of(solution)
         for name, figure in figures.items():
             save_figure(figure, folder / "figures" / name)
-    if not diverged:
-        solution.save(folder / "solution.npz")
+    kept = {"run": folder, "figures": folder / "figures"}
+    if diverged:
+        return kept
+    solution.save(folder / "solution.npz")
+    return {**kept, "solution": folder / "solution.npz"}
