@@ -81,6 +81,8 @@ class Problem:
     """
     activation: ClassVar[Literal["tanh", "sin"]] = "tanh"
     """Of the hidden layers: tanh for fronts and layers, sin for what oscillates."""
+    rates: ClassVar[Mapping[str, float]] = {}
+    """Wave numbers of coordinates, where those found by scales.py are not right."""
     magnitudes: ClassVar[Mapping[str, float]] = {}
     """Typical sizes of unknowns that are not of order one: the network's unit for them."""
     slabs: ClassVar[int] = 1

@@ -50,15 +50,16 @@ class Sweep:
     """
 
     terms: list[Term]
+    points: list[Float[Tensor, "points coordinates"]]
     inputs: Inputs
     lift: Lift | None
-    roots: Float[Tensor, " points"]
-    """√(weight / points of its term) of each point."""
+    factors: Float[Tensor, "expressions points"]
+    """√(weight / points of its term) / size of each residual."""
 
     @property
     def rows(self) -> int:
         """Its residuals, one for each point and expression."""
-        return len(self.roots) * len(self.terms[0].sizes)
+        return self.factors.numel()
 
 
 def terms_of(problem: Problem, scales: Scales, weight: float) -> list[Term]:
@@ -103,6 +104,11 @@ class LeastSquares:
         self.evaluations = 0
         self._sweeps: list[Sweep] = []
         self._room = torch.empty(0, 0, dtype=dtype)
+
+    def use(self, network: MLP) -> None:
+        """Another network of the same features from now on."""
+        self.network = network
+        self._room = torch.empty(0, 0, dtype=self.dtype)
 
     def place(self, term: Term, points: Float[Tensor, "points coordinates"]) -> None:
         """Train the term at these points from now on."""
@@ -186,25 +192,27 @@ class LeastSquares:
             for term in self.terms:
                 shared.setdefault((term.indices, len(term.sizes)), []).append(term)
             for (indices, _), terms in shared.items():
-                points = torch.cat([term.points for term in terms])
-                roots = [
-                    math.sqrt(term.weight / len(term.points)) * torch.ones_like(term.points[:, 0])
+                points = [term.points for term in terms]
+                factors = [
+                    math.sqrt(term.weight / len(term.points))
+                    / term.sizes_there.expand(-1, len(term.points))
                     for term in terms
                 ]
-                inputs, lift = self.prepared(points, indices, self.dtype)
-                self._sweeps.append(Sweep(terms, inputs, lift, torch.cat(roots).to(self.dtype)))
+                inputs, lift = self.prepared(torch.cat(points), indices, self.dtype)
+                rounded = [some.to(self.dtype) for some in points]
+                self._sweeps.append(Sweep(terms, rounded, inputs, lift, torch.cat(factors, dim=1)))
         return self._sweeps
 
     def residuals(
         self, sweep: Sweep, channels: Float[Tensor, "channels points unknowns"]
     ) -> Float[Tensor, "expressions points"]:
-        """Each expression at each point, times √(weight / points)."""
-        parts = channels.split([len(term.points) for term in sweep.terms], dim=1)
+        """Each expression at each point, divided by its size, times √(weight / points)."""
+        parts = channels.split([len(points) for points in sweep.points], dim=1)
         found = [
-            self.expressions(term, part, term.points, term.sizes_there)
-            for term, part in zip(sweep.terms, parts, strict=True)
+            torch.stack(self.raw(term, part, points))
+            for term, part, points in zip(sweep.terms, parts, sweep.points, strict=True)
         ]
-        return sweep.roots * torch.cat(found, dim=1)
+        return sweep.factors * torch.cat(found, dim=1)
 
     def residual(self, params: Float[Tensor, " params"]) -> Float[Tensor, " residuals"]:
         """r, sweep by sweep and expression by expression."""

@@ -21,8 +21,8 @@ class Setup:
 
     precision: Precision = "float64"
     """Number format of params, points and derivatives."""
-    hidden: tuple[int, ...] = (20, 20, 20)
-    """Units of each hidden layer."""
+    hidden: tuple[int, ...] = ()
+    """Units of each hidden layer; none given: three of 20 for tanh, one of 80 for sin."""
     activation: Literal["declared", "tanh", "sin"] = "declared"
     """Activation of the hidden layers; "declared" is the problem's own."""
     first_layer_scale: float = 0.0
@@ -82,12 +82,27 @@ class FirstOrder(Setup):
 class GaussNewton(Setup):
     """sciopt's damped Gauss-Newton with geodesic acceleration."""
 
+    widen: float = 1.4
+    """What the units of each layer are multiplied with where progress ends; 1 keeps them.
+
+    Tanh layers that are to be widened begin with 10 units if `hidden` does not say otherwise.
+    """
+    most_params: int = 3000
+    """Params that a widened network has at most."""
     damping: float = 1e-2
     """Damping of the first step."""
     target: float = 0.075
     """Share of the promised decrease that a step must achieve."""
     acceleration: bool = True
     """Whether steps have the second-order correction."""
+
+    def __post_init__(self) -> None:
+        check_setup(self)
+        if not 1 <= self.widen <= 4 or self.most_params < 1:
+            raise ValueError(
+                f"widen is {self.widen} and most_params {self.most_params}; give a factor of 1 to "
+                "4 and a positive number"
+            )
 
 
 @dataclass(frozen=True)
@@ -155,26 +170,50 @@ class Sequence(Setup):
             )
 
 
+def units(setup: Setup, activation: Literal["tanh", "sin"]) -> tuple[int, ...]:
+    """Units of each hidden layer at the start.
+
+    A layer of sines is a trigonometric sum with free frequencies; it has many units and needs no
+    second one. Layers of tanh have few, of which Gauss-Newton makes more once they are not enough.
+    """
+    if setup.hidden:
+        return setup.hidden
+    if activation == "sin":
+        return (80,)
+    grows = isinstance(setup, GaussNewton) and setup.widen > 1
+    return (10, 10, 10) if grows else (20, 20, 20)
+
+
 Stage = FirstOrder | GaussNewton | QuasiNewton | NewtonCG | SciPy
 Method = Stage | Sequence
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "precision": ("float32", "float64"),  # fewer bits lose the second derivatives
+    "activation": ("declared", "tanh", "sin"),
+    "sampling": ("adaptive", "sobol", "uniform"),
+}
+POSITIVE = ("equation_weight", "points_per_param", "most_points_per_param", "fourier_scale")
+LEAST: Mapping[str, int] = {
+    **dict.fromkeys(("condition_points", "candidates", "harmonics", "slab_steps"), 1),
+    **dict.fromkeys(("redraw_every", "fourier_features", "first_layer_scale", "exponent"), 0),
+}
+
+
 def check_setup(setup: Setup) -> None:
     """Raise ValueError for settings that cannot run."""
-    if setup.precision not in ("float32", "float64"):
-        raise ValueError(
-            f"precision is {setup.precision!r}; give 'float32' or 'float64': fewer bits lose the "
-            "second derivatives"
-        )
-    if not setup.hidden or min(setup.hidden) < 1:
+    for name, choices in CHOICES.items():
+        if getattr(setup, name) not in choices:
+            raise ValueError(
+                f"{name} is {getattr(setup, name)!r}; give one of {', '.join(map(repr, choices))}"
+            )
+    if setup.hidden and min(setup.hidden) < 1:
         raise ValueError(f"hidden is {setup.hidden}; give one positive unit count per layer")
-    for name in ("equation_weight", "points_per_param", "fourier_scale"):
+    for name in POSITIVE:
         value = getattr(setup, name)
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}; give a positive number")
-    least = dict.fromkeys(("condition_points", "candidates", "harmonics", "slab_steps"), 1)
-    least |= dict.fromkeys(("redraw_every", "fourier_features", "first_layer_scale", "exponent"), 0)
-    for name, lowest in least.items():
+    for name, lowest in LEAST.items():
         if not getattr(setup, name) >= lowest:
             raise ValueError(f"{name} is {getattr(setup, name)}; give at least {lowest}")
 

@@ -41,9 +41,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Tape:
-    """What the reverse sweeps need: each layer's input and each activation."""
+    """What the reverse sweeps need: each layer's weight, its input, and each activation."""
 
-    params: Float[Tensor, " params"]
+    weights: list[Float[Tensor, "rows columns"]]
     inputs: list[Float[Tensor, "channels images units"]]
     activations: list[Activated]
     indices: tuple[Index, ...]
@@ -66,13 +66,10 @@ class MLP:
     ) -> None:
         self.embedding, self.activation = embedding, activation
         self.sizes = (features, *hidden, unknowns)
-        self.slices = []
-        begin = 0
-        for rows, columns in pairwise(self.sizes):
-            middle = begin + rows * columns
-            self.slices.append((begin, middle, middle + columns, rows, columns))
-            begin = middle + columns
-        self.count = begin
+        self.parts = [
+            size for rows, columns in pairwise(self.sizes) for size in (rows * columns, columns)
+        ]
+        self.count = sum(self.parts)
 
     def initial_params(
         self,
@@ -112,11 +109,14 @@ class MLP:
         by_unit = features.permute(2, 0, 1).contiguous().permute(1, 2, 0)
         return Inputs(by_unit, indices, len(points))
 
-    def layers(self, params: Float[Tensor, " params"]) -> list[tuple[Tensor, Tensor]]:
+    def layers(self, params: Float[Tensor, "params ..."]) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer, as views of the params."""
+        parts = params.split(self.parts)
         return [
-            (params[begin:middle].view(rows, columns), params[middle:end])
-            for begin, middle, end, rows, columns in self.slices
+            (weight.unflatten(0, shape), bias)
+            for weight, bias, shape in zip(
+                parts[::2], parts[1::2], pairwise(self.sizes), strict=True
+            )
         ]
 
     def forward(
@@ -124,12 +124,13 @@ class MLP:
     ) -> tuple[Float[Tensor, "channels points unknowns"], Tape]:
         """The network's channels, symmetrised, and the tape for the reverse sweeps."""
         hidden = inputs.features
-        tape = Tape(params, [], [], inputs.indices, inputs.points)
-        for layer, (weight, bias) in enumerate(self.layers(params)):
+        layers = self.layers(params)
+        tape = Tape([weight for weight, _ in layers], [], [], inputs.indices, inputs.points)
+        for layer, (weight, bias) in enumerate(layers):
             tape.inputs.append(hidden)
             z = _times(hidden, weight)
             z[0] += bias
-            if layer == len(self.slices) - 1:
+            if layer == len(layers) - 1:
                 return self._symmetrised(z), tape
             hidden, activated = activate(z, inputs.indices, self.activation)
             tape.activations.append(activated)
@@ -139,12 +140,12 @@ class MLP:
         self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]
     ) -> Float[Tensor, " params"]:
         """The params' gradient of a function whose derivative by the channels is `cotangent`."""
-        gradient = torch.empty_like(tape.params)
+        gradient = cotangent.new_empty(self.count)
+        parts = self.layers(gradient)
         for layer, above in self._reverse(tape, cotangent):
-            begin, middle, end, rows, columns = self.slices[layer]
-            weight = gradient[begin:middle].view(rows, columns)
+            weight, bias = parts[layer]
             torch.mm(_by_unit(tape.inputs[layer]), _by_unit(above).T, out=weight)
-            gradient[middle:end] = above[0].sum(0)
+            torch.sum(above[0], 0, out=bias)
         return gradient
 
     def jacobian(
@@ -157,36 +158,36 @@ class MLP:
 
         Fastest where `out` lies in memory column by column.
         """
-        images = self.embedding.mirrors
+        images, parts = self.embedding.mirrors, self.layers(out.T)
         for layer, above in self._reverse(tape, cotangent):
-            begin, middle, end, rows, columns = self.slices[layer]
-            below = _by_unit(tape.inputs[layer]).view(rows, 1, -1, tape.points)
-            above = _by_unit(above).view(columns, -1, tape.points)
-            weight = out.T[begin:middle].view(rows, columns, tape.points)
+            weight, bias = parts[layer]
+            rows, columns, points = weight.shape
+            below = _by_unit(tape.inputs[layer]).view(rows, 1, -1, points)
+            above = _by_unit(above).view(columns, -1, points)
             at_once = _rows_in_cache(weight)
             for few, product in zip(below.split(at_once), weight.split(at_once), strict=True):
                 torch.mul(few[:, :, 0], above[:, 0], out=product)
                 for k in range(1, above.shape[1]):
                     product.addcmul_(few[:, :, k], above[:, k])
-            torch.sum(above[:, :images], 1, out=out.T[middle:end])
+            torch.sum(above[:, :images], 1, out=bias)
 
     def _reverse(self, tape: Tape, cotangent: Float[Tensor, "channels points unknowns"]):
         """Each layer from the last, with the cotangent of its output."""
-        weights = self.embedding.image_weights()
-        above = torch.cat([weight * cotangent for weight in weights], dim=1)
-        layers = self.layers(tape.params)
-        for layer in reversed(range(len(layers))):
+        above = cotangent
+        if self.embedding.mirrors > 1:
+            above = torch.cat([w * cotangent for w in self.embedding.image_weights()], dim=1)
+        for layer in reversed(range(len(tape.weights))):
             yield layer, above
             if layer:
-                below = _times(above, layers[layer][0].T)
+                below = _times(above, tape.weights[layer].T)
                 above = activate_transposed(below, tape.activations[layer - 1], tape.indices)
 
     def _symmetrised(
         self, z: Float[Tensor, "channels images unknowns"]
     ) -> Float[Tensor, "channels points unknowns"]:
-        weights = self.embedding.image_weights()
-        if len(weights) == 1:
+        if self.embedding.mirrors == 1:
             return z
+        weights = self.embedding.image_weights()
         images = z.view(len(z), len(weights), -1, z.shape[2])
         return torch.einsum("cinu,i->cnu", images, z.new_tensor(weights))
 

@@ -320,6 +320,40 @@ class Robertson(Problem):
 
 
 @dataclass(frozen=True)
+class VanDerPol(Problem):
+    """Van der Pol's oscillator x'' = stiffness (1 - x²) x' - x along its arc: drift and jumps.
+
+    Time (in units of 2000), x and y = x'/stiffness + x³/3 - x (Liénard 1928) are unknowns, the
+    length s of their curve is the coordinate: jumps of a millionth of a period then take as long
+    as they are high. The pace is the root of time's share of s, so that time cannot run back.
+    Source: Hairer & Wanner (1996), section IV.10.
+    """
+
+    region = {"s": (0.0, 10.0)}
+    unknowns = ("time", "x", "y", "pace")
+    rates = {"s": 1.0}
+
+    stiffness: float = 1000.0
+
+    def equations(self, time: Field, x: Field, y: Field, pace: Field, s: Tensor) -> list[Tensor]:
+        passed = pace**2
+        # Divided by what keeps it of order one on the slow curve as in the jumps.
+        push = 2000 * self.stiffness * passed
+        return [
+            time.s - passed,
+            (x.s - push * (y - x**3 / 3 + x)) / (1 + push),
+            y.s + 2000 / self.stiffness * passed * x,
+            passed**2 + x.s**2 + y.s**2 - 1,
+        ]
+
+    def conditions(self) -> Sequence[Condition]:
+        return [Condition("s", 0.0, lambda time, x, y, pace, s: [time.value, x - 2, y - 2 / 3])]
+
+    def reference(self) -> Reference | None:
+        return stored("van_der_pol_arc") if self.stiffness == 1000.0 else None
+
+
+@dataclass(frozen=True)
 class GrayScott(Problem):
     """Gray-Scott reaction and diffusion of two substances: a pulse splits in two.
 
@@ -367,5 +401,6 @@ PROBLEMS: Mapping[str, Problem] = {
     "boundary-layer-1e-3": BoundaryLayer(width=1e-3),
     "boundary-layer-1e-4": BoundaryLayer(width=1e-4),
     "robertson": Robertson(),
+    "van-der-pol": VanDerPol(),
     "gray-scott": GrayScott(),
 }

@@ -92,89 +92,75 @@ def region_points(problem: Problem, count: int) -> Float[Tensor, "samples coordi
     return low + (high - low) * sobol.draw(count, dtype=torch.float64)
 
 
+def wave_numbers(
+    value: Float[Tensor, " samples"], points: Float[Tensor, "samples coordinates"]
+) -> list[float]:
+    """Along each coordinate, the size of a function's slope in units of its spread."""
+    if not value.requires_grad:
+        return [0.0] * points.shape[1]
+    (slope,) = torch.autograd.grad(value.sum(), points, allow_unused=True, retain_graph=True)
+    spread = rms(value.detach() - value.detach().mean())
+    if slope is None or spread <= ROUNDING:
+        return [0.0] * points.shape[1]
+    return [rms(column) / spread for column in slope.unbind(1)]
+
+
+def with_zero(
+    problem: Problem, equation: Callable[..., Any], points: Float[Tensor, "samples coordinates"]
+) -> list[Float[Tensor, " samples"]]:
+    """An equation's expressions for unknowns that are zero: what drives them."""
+    zero = torch.zeros_like(points[:, 0])
+    return expressions(equation(*fields(problem, lambda *_: zero), *points.unbind(1)))
+
+
+@torch.enable_grad()
 def starting_values(
     problem: Problem, points: Float[Tensor, "samples coordinates"]
-) -> tuple[Float[Tensor, "samples unknowns"], dict[str, float]]:
+) -> tuple[Float[Tensor, "samples unknowns"], list[list[float]]]:
     """The unknowns where a condition gives them, carried along its axis, and their wave numbers.
 
     Zero where no condition gives a value.
     """
     values = torch.zeros(len(points), len(problem.unknowns), dtype=torch.float64)
-    none = (0,) * len(problem.region)
-    waves = dict.fromkeys(problem.region, 0.0)
-    names = list(problem.region)
+    none, names = (0,) * len(problem.region), list(problem.region)
+    waves = []
     for condition in reversed(list(problem.conditions())):
         face = points.clone()
         face[:, names.index(condition.axis)] = condition.at
-        face.requires_grad_()
-        zero = torch.zeros_like(values)
-        with torch.enable_grad():
-            misfits, coefficients = linearised_on_graph(problem, condition.equation, face, zero)
-        for misfit, coefficient in zip(misfits, coefficients, strict=True):
-            for k in range(len(problem.unknowns)):
-                slope = coefficient[k, none]
-                others = any(bool(c.any()) for key, c in coefficient.items() if key != (k, none))
-                if others or not bool((slope != 0).all()):
-                    continue
-                value = -misfit / slope
-                values[:, k] = value.detach()
-                if value.requires_grad:
-                    (gradient,) = torch.autograd.grad(
-                        value.sum(), face, allow_unused=True, retain_graph=True
-                    )
-                    if gradient is None:
-                        continue
-                    spread = rms(value.detach() - value.detach().mean())
-                    for axis, name in enumerate(names):
-                        if spread > ROUNDING:
-                            waves[name] = max(waves[name], rms(gradient[:, axis]) / spread)
+        _, slopes = linearised(problem, condition.equation, face, torch.zeros_like(values))
+        misfits = with_zero(problem, condition.equation, face.requires_grad_())
+        for misfit, slope in zip(misfits, slopes, strict=True):
+            alone = [key for key, coefficient in slope.items() if bool(coefficient.any())]
+            if len(alone) != 1 or alone[0][1] != none or not bool((slope[alone[0]] != 0).all()):
+                continue
+            value = -misfit / slope[alone[0]]
+            values[:, alone[0][0]] = value.detach()
+            waves.append(wave_numbers(value, face))
     return values, waves
 
 
-def linearised_on_graph(
-    problem: Problem, equation: Callable[..., Any], points: Tensor, values: Tensor
-) -> tuple[list[Tensor], list[Derivatives]]:
-    """As `linearised`, the expressions being differentiable by the points."""
-    _, coefficients = linearised(problem, equation, points.detach(), values)
-    zero = torch.zeros_like(points[:, 0])
-    return expressions(
-        equation(*fields(problem, lambda *_: zero), *points.unbind(1))
-    ), coefficients
-
-
-def source_waves(problem: Problem, points: Tensor) -> dict[str, float]:
-    """Wave numbers of what drives the equations: their value for an unknown that is zero."""
+@torch.enable_grad()
+def source_waves(
+    problem: Problem, points: Float[Tensor, "samples coordinates"]
+) -> list[list[float]]:
+    """Wave numbers of what drives the equations."""
     places = points.clone().requires_grad_()
-    zero = torch.zeros_like(points[:, 0])
-    waves = dict.fromkeys(problem.region, 0.0)
-    with torch.enable_grad():
-        results = expressions(
-            problem.equations(*fields(problem, lambda *_: zero), *places.unbind(1))
-        )
-        for result in results:
-            if not result.requires_grad:
-                continue
-            (gradient,) = torch.autograd.grad(result.sum(), places, retain_graph=True)
-            spread = rms(result.detach() - result.detach().mean())
-            for axis, name in enumerate(problem.region):
-                if spread > ROUNDING:
-                    waves[name] = max(waves[name], rms(gradient[:, axis]) / spread)
-    return waves
+    return [wave_numbers(e, places) for e in with_zero(problem, problem.equations, places)]
 
 
 def scales_of(problem: Problem) -> Scales:
     """Wave numbers of the coordinates of space, then the rate of time (the last coordinate)."""
     points = region_points(problem, SAMPLES)
     values, given = starting_values(problem, points)
-    driven = source_waves(problem, points)
+    found = [*given, *source_waves(problem, points)]
     rates = {}
-    for name, (low, high) in problem.region.items():
+    for axis, (name, (low, high)) in enumerate(problem.region.items()):
         whole = 2 * math.pi if name in problem.periodic else 2.0
-        rates[name] = max(whole / (high - low), given[name], driven[name])
+        rates[name] = max([whole / (high - low), *(waves[axis] for waves in found)])
+    rates |= problem.rates
     time = list(problem.region)[-1]
-    if time in problem.layers():
-        return Scales(rates, values, points)
-    rates[time] = max(rates[time], rate_of_change(problem, rates, points, values))
+    if time not in problem.layers() and time not in problem.rates:
+        rates[time] = max(rates[time], rate_of_change(problem, rates, points, values))
     return Scales(rates, values, points)
 
 

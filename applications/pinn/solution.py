@@ -106,7 +106,6 @@ class Solution:
         """What a finished run of these settings left behind."""
         declared = method.activation == "declared"
         network = {
-            "hidden": list(method.hidden),
             "activation": problem.activation if declared else method.activation,
             "harmonics": method.harmonics,
         }
@@ -205,7 +204,6 @@ class Solution:
         network = self.pieces[0].network
         described = {
             "problem": _found_by(self.problem),
-            "hidden": list(network.sizes[1:-1]),
             "activation": network.activation,
             "harmonics": network.embedding.harmonics,
             "records": [record_as_json(record) for record in self.records],
@@ -334,6 +332,7 @@ def arrays_of(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
     for k, piece in enumerate(pieces):
         arrays[f"params.{k}"] = piece.params.numpy()
         arrays[f"rates.{k}"] = np.array(list(piece.network.embedding.scales.values()))
+        arrays[f"hidden.{k}"] = np.array(piece.network.sizes[1:-1])
     return arrays
 
 
@@ -357,7 +356,8 @@ def _pieces(
         sample = torch.zeros(1, len(problem.region), dtype=torch.float64)
         seen = embedding.features(sample, _value(problem)).shape[2]
         activation = network["activation"]
-        mlp = MLP(embedding, seen, network["hidden"], len(problem.unknowns), activation)
+        hidden = arrays[f"hidden.{k}"].tolist()
+        mlp = MLP(embedding, seen, hidden, len(problem.unknowns), activation)
         params = torch.from_numpy(arrays[f"params.{k}"]).double()
         if mlp.count != len(params):
             raise ValueError(

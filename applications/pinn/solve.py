@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,15 @@ class Solver:
         return ended
 
     def _redraw(self) -> None:
+        """New points; a wider network if the one there is has come to the end of its progress."""
         self.training.redraw(self.params)
+        method = self.stage_methods[self.stage_number]
+        if isinstance(method, methods.GaussNewton) and method.widen > 1 and self.training.standing:
+            wider = self.training.widen(self.params.detach(), method.widen, method.most_params)
+            if wider is not None:
+                method = replace(method, damping=self.stage.numbers()["damping"])
+                self.stage = stage_of(method, self.training, wider)
+                return
         self.stage.points_changed()
 
     def _slab_is_over(self) -> bool:
@@ -140,8 +148,11 @@ class Solver:
         rates = self.solved[0].training.network.embedding.scales if self.solved else None
         problem = slab(self.problem, len(self.solved), before)
         self.training = Training(problem, self.method, self.seed, self.device, rates)
-        # A slab's solution looks like the one before more than like a random network.
-        start = self.training.initial_params if params is None else params
+        start = self.training.initial_params
+        if params is not None:
+            # A slab's solution looks like the one before more than like a random network.
+            self.training.resize(self.solved[-1].training.hidden)
+            start = params
         self.steps_in_slab = 0
         self._begin_stage(0, start)
 
@@ -187,7 +198,7 @@ class Solver:
             self.training.load_state_dict(finished["training"])
             self._begin_slab(finished["params"].to(self.device))
         self.training.load_state_dict(state["training"])
-        self._begin_stage(state["stage_number"], self.params)
+        self._begin_stage(state["stage_number"], self.training.initial_params)
         self.stage.load_state_dict(state["stage"])
         self.steps, self.chances = state["steps"], state["chances"]
         self.steps_in_slab, self.steps_in_stage = state["steps_in_slab"], state["steps_in_stage"]
@@ -250,6 +261,7 @@ def arrays(problem: Problem, solver: Solver) -> dict[str, np.ndarray]:
         embedding = network.training.network.embedding
         kept[f"params.{k}"] = network.params.cpu().numpy()
         kept[f"rates.{k}"] = np.array(list(embedding.scales.values()))
+        kept[f"hidden.{k}"] = np.array(network.training.hidden)
         if embedding.frequencies is not None:
             kept["frequencies"] = embedding.frequencies.cpu().numpy()
     if solver.reference is not None:

@@ -28,6 +28,8 @@ from applications.pinn.language import Index
 
 Monomial = tuple[int, ...]
 """Channels multiplied with each other, by their numbers."""
+Channels = Sequence[Float[Tensor, "..."]]
+"""An array of channels, taken apart."""
 
 
 def closure(indices: Iterable[Index]) -> tuple[Index, ...]:
@@ -58,7 +60,7 @@ class Product:
     order: int
     monomials: tuple[tuple[int, Monomial], ...]
 
-    def value(self, z: Float[Tensor, "channels ..."]) -> Float[Tensor, ...]:
+    def value(self, z: Channels) -> Float[Tensor, ...]:
         """The sum of monomials."""
         (factor, monomial), *rest = self.monomials
         value = _times(z, monomial)
@@ -68,9 +70,7 @@ class Product:
             value = value.add(_times(z, monomial), alpha=factor)
         return value
 
-    def derivatives(
-        self, z: Float[Tensor, "channels ..."]
-    ) -> Iterator[tuple[int, int, Float[Tensor, ...]]]:
+    def derivatives(self, z: Channels) -> Iterator[tuple[int, int, Float[Tensor, ...]]]:
         """The sum's derivatives: a channel and a part of the derivative by it, factor and value."""
         for factor, monomial in self.monomials:
             for channel in sorted(set(monomial)):
@@ -79,7 +79,7 @@ class Product:
                 yield channel, factor * monomial.count(channel), _times(z, others)
 
 
-def _times(z: Float[Tensor, "channels ..."], monomial: Sequence[int]) -> Float[Tensor, ...]:
+def _times(z: Channels, monomial: Sequence[int]) -> Float[Tensor, ...]:
     value = z[monomial[0]]
     for channel in monomial[1:]:
         value = value * z[channel]
@@ -115,16 +115,16 @@ def tanh_derivatives(z: Float[Tensor, ...], orders: int) -> list[Float[Tensor, .
     s = 1 - a * a
     found = [a, s]
     for odd, coefficients in _tanh_polynomials(orders):
-        value = coefficients[-1] * s + coefficients[-2]
-        for coefficient in reversed(coefficients[:-2]):
-            value = value * s if coefficient == 0 else value * s + coefficient
+        value = coefficients[-1] * s
+        for coefficient in reversed(coefficients[1:-1]):
+            value = (value + coefficient) * s
         found.append(value * a if odd else value)
     return found[: orders + 1]
 
 
 @lru_cache
 def _tanh_polynomials(orders: int) -> list[tuple[bool, list[float]]]:
-    """Of the derivatives from the second on: whether a factor tanh stands before, and p(s)."""
+    """Of the derivatives from the second on: whether a factor tanh stands before p(s), p(0) = 0."""
     s = Polynomial([0.0, 1.0])
     p, odd, found = s, False, []
     for _ in range(2, orders + 1):
@@ -152,7 +152,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor, int], list[Tensor]]] = {
 class Activated:
     """What the reverse sweep through one activation needs."""
 
-    z: Float[Tensor, "channels points units"]
+    z: Channels
     sigma: list[Float[Tensor, "points units"]]
     sums: list[Float[Tensor, "points units"]]
     """Values of the products' sums of monomials."""
@@ -162,15 +162,16 @@ def activate(
     z: Float[Tensor, "channels points units"], indices: tuple[Index, ...], activation: str
 ) -> tuple[Float[Tensor, "channels points units"], Activated]:
     """σ(z) with all its derivatives."""
-    sigma = ACTIVATIONS[activation](z[0], highest(indices) + 1)
+    apart = z.unbind()
+    sigma = ACTIVATIONS[activation](apart[0], highest(indices) + 1)
     result = z * sigma[1]
     result[0] = sigma[0]
     sums = []
     for term in products(indices):
-        value = term.value(z)
+        value = term.value(apart)
         result[term.channel].addcmul_(sigma[term.order], value)
         sums.append(value)
-    return result, Activated(z, sigma, sums)
+    return result, Activated(apart, sigma, sums)
 
 
 def activate_transposed(
@@ -180,16 +181,17 @@ def activate_transposed(
 ) -> Float[Tensor, "channels points units"]:
     """The cotangent of z from that of σ(z): the transpose of the derivative of `activate`."""
     z, sigma = tape.z, tape.sigma
-    result = cotangent * sigma[1]
+    result, above = cotangent * sigma[1], cotangent.unbind()
+    of_value = result[0]
     # The value's cotangent: of each channel's formula only σ^(order) depends on z_0.
     if len(indices) > 1:
-        by_slope = cotangent[1] * z[1]
+        by_slope = above[1] * z[1]
         for channel in range(2, len(indices)):
-            by_slope.addcmul_(cotangent[channel], z[channel])
-        result[0].addcmul_(by_slope, sigma[2])
+            by_slope.addcmul_(above[channel], z[channel])
+        of_value.addcmul_(by_slope, sigma[2])
     for term, value in zip(products(indices), tape.sums, strict=True):
-        result[0].addcmul_(cotangent[term.channel] * value, sigma[term.order + 1])
-        weighted = cotangent[term.channel] * sigma[term.order]
+        of_value.addcmul_(above[term.channel] * value, sigma[term.order + 1])
+        weighted = above[term.channel] * sigma[term.order]
         for channel, factor, derivative in term.derivatives(z):
             result[channel].addcmul_(weighted, derivative, value=factor)
     return result

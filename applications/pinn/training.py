@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from applications.pinn.embedding import Embedding
+from applications.pinn.growth import widened
 from applications.pinn.language import Index, Problem
 from applications.pinn.least_squares import LeastSquares, Term
-from applications.pinn.methods import Setup
+from applications.pinn.methods import Setup, units
 from applications.pinn.network import MLP
 from applications.pinn.sampling import Points, chances, chosen, on_face, placed, spread
 from applications.pinn.scales import Scales, scales_of
@@ -44,12 +46,12 @@ class Training:
     ) -> None:
         self.problem, self.setup, self.device = problem, setup, device
         self.dtype = torch.float64 if setup.precision == "float64" else torch.float32
-        weights, self.points, held_out = (_stream(seed, k) for k in range(3))
+        self.weights, self.points, held_out = (_stream(seed, k) for k in range(3))
         scales = scales_of(problem) if setup.scaled else unscaled(problem)
         if rates is not None:
             scales = replace(scales, rates=rates)
         embedding = Embedding(problem, scales.rates, setup.harmonics, _waves(problem, setup, seed))
-        self.network, initial = build(problem, setup, embedding, weights)
+        self.network, initial = build(problem, setup, embedding, self.weights)
         self.initial_params = initial.to(device, self.dtype)
         self.least_squares = LeastSquares(
             problem, self.network, scales, setup.equation_weight, self.dtype
@@ -85,11 +87,53 @@ class Training:
         trained = float((squares / self.chances).sum() / (1 / self.chances).sum())
         self.draw(params)
         self.fresh_to_trained = self.fresh[-1] / max(trained, torch.finfo(self.dtype).tiny)
-        standing = len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
-        if self.fresh_to_trained > OVERFITTED and standing:
-            most = self.setup.most_points_per_param * self.params_per_residual
-            self.count = max(self.count, int(min(MORE_POINTS * self.count, most)))
+        most = int(self.setup.most_points_per_param * self.params_per_residual)
+        if self.standing and self.fresh_to_trained > OVERFITTED and self.count < most:
+            self.count = min(int(MORE_POINTS * self.count), most)
             self.fresh.clear()
+
+    @property
+    def standing(self) -> bool:
+        """Whether the residual on fresh points has hardly fallen over the last draws."""
+        return len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
+
+    def widen(
+        self, params: Float[Tensor, " params"], factor: float, most_params: int
+    ) -> Float[Tensor, " params"] | None:
+        """More units in every layer and as many more points: the wider network's params.
+
+        None if it would have too many.
+        """
+        wider = self._with([math.ceil(factor * units) for units in self.hidden], params)
+        if wider[0].count > most_params:
+            return None
+        self._use(*wider)
+        self.draw(wider[1])
+        return wider[1]
+
+    @property
+    def hidden(self) -> list[int]:
+        """Units of each hidden layer."""
+        return list(self.network.sizes[1:-1])
+
+    def resize(self, hidden: Sequence[int]) -> None:
+        """Take the network's size from another training, at params of its start."""
+        if list(hidden) != self.hidden:
+            self._use(*self._with(hidden, self.initial_params))
+
+    def _with(
+        self, hidden: Sequence[int], params: Float[Tensor, " params"]
+    ) -> tuple[MLP, Float[Tensor, " params"]]:
+        samples = sample_features(self.problem, self.network.embedding)
+        scale = first_layer_scale(self.setup, self.network.activation)
+        return widened(self.network, params, hidden, samples, scale, self.weights)
+
+    def _use(self, network: MLP, params: Float[Tensor, " params"]) -> None:
+        self.network, self.initial_params = network, params
+        self.least_squares.use(network)
+        self.params_per_residual = network.count / len(self.problem.unknowns)
+        self.count = max(self.count, int(self.setup.points_per_param * self.params_per_residual))
+        self.fresh.clear()
 
     def loss(self, params: Float[Tensor, " params"]) -> float:
         """On the points trained on, in the precision of the params."""
@@ -143,6 +187,8 @@ class Training:
         return {
             "points": [term.points.clone() for term in self.least_squares.terms],
             "stream": self.points.get_state(),
+            "weights": self.weights.get_state(),
+            "hidden": self.hidden,
             "chances": self.chances.clone(),
             "fresh": list(self.fresh),
             "count": self.count,
@@ -151,7 +197,9 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the points of another training of the same run."""
+        """Take over the network's size and the points of another training of the same run."""
+        self.resize(state["hidden"])
+        self.weights.set_state(state["weights"])
         for term, points in zip(self.least_squares.terms, state["points"], strict=True):
             self.least_squares.place(term, points.to(self.device))
         self.points.set_state(state["stream"])
@@ -191,11 +239,21 @@ def build(
 ) -> tuple[MLP, Float[Tensor, " params"]]:
     """The network and its params at the start."""
     activation = problem.activation if setup.activation == "declared" else setup.activation
+    samples, hidden = sample_features(problem, embedding), units(setup, activation)
+    network = MLP(embedding, samples.shape[1], hidden, len(problem.unknowns), activation)
+    scale = first_layer_scale(setup, activation)
+    return network, network.initial_params(samples, scale, generator)
+
+
+def sample_features(problem: Problem, embedding: Embedding) -> Float[Tensor, "samples features"]:
+    """What the network sees at points of the region."""
     samples = spread(problem, 256, "uniform", torch.Generator().manual_seed(0))
-    features = embedding.features(samples, ((0,) * len(problem.region),))[0, : len(samples)]
-    network = MLP(embedding, features.shape[1], setup.hidden, len(problem.unknowns), activation)
-    scale = setup.first_layer_scale or {"tanh": 2.0, "sin": 0.5}[activation]
-    return network, network.initial_params(features, scale, generator)
+    return embedding.features(samples, ((0,) * len(problem.region),))[0, : len(samples)]
+
+
+def first_layer_scale(setup: Setup, activation: str) -> float:
+    """The setting, or the activation's own."""
+    return setup.first_layer_scale or {"tanh": 2.0, "sin": 1.0}[activation]
 
 
 def unscaled(problem: Problem) -> Scales:

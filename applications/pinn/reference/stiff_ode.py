@@ -134,3 +134,46 @@ def van_der_pol(stiffness: float = 1000.0, end_time: float = 2000.0) -> Referenc
     ode = van_der_pol_oscillator(stiffness, end_time)
     t, _ = radau(ode, 1e-7)
     return ode_reference(ode, t)
+
+
+def van_der_pol_arc(stiffness: float, end_time: float, length: float) -> StiffOde:
+    """Liénard's form of the oscillator along its own arc, whose jumps take as long as they are.
+
+    Time in units of `end_time`, x and y = x'/stiffness + x³/3 - x are unknowns, the length s of
+    the curve (time, x, y) is the coordinate.
+    """
+
+    def speeds(state: Vector) -> tuple[float, float, float]:
+        _, x, y = state
+        dx, dy = stiffness * end_time * (y - x**3 / 3 + x), -x * end_time / stiffness
+        return dx, dy, float(np.sqrt(1 + dx**2 + dy**2))
+
+    def rate(state: Vector) -> Vector:
+        dx, dy, speed = speeds(state)
+        return np.array([1.0, dx, dy]) / speed
+
+    def jacobian(state: Vector) -> Float[np.ndarray, "unknowns unknowns"]:
+        dx, dy, speed = speeds(state)
+        steep = stiffness * end_time
+        slopes = np.zeros((3, 3))
+        slopes[1, 1:] = steep * (1 - state[1] ** 2), steep
+        slopes[2, 1] = -end_time / stiffness
+        along = (dx * slopes[1] + dy * slopes[2]) / speed
+        return slopes / speed - np.outer([1.0, dx, dy], along) / speed**2
+
+    return StiffOde(("time", "x", "y"), (0.0, 2.0, 2 / 3), length, rate, jacobian)
+
+
+def van_der_pol_along_its_arc(
+    stiffness: float = 1000.0, end_time: float = 2000.0, length: float = 10.0
+) -> Reference:
+    """The oscillator at 1001 points of its arc; begins on the slow curve y = x³/3 - x.
+
+    `pace` is the root of the time that passes per length, in units of `end_time`.
+    """
+    s = np.linspace(0.0, length, 1001)
+    ode = van_der_pol_arc(stiffness, end_time, length)
+    reference = ode_reference(ode, s, tolerance=1e-10)
+    states = np.stack(list(reference.values.values()), axis=1)
+    pace = np.sqrt([ode.rate(state)[0] for state in states])
+    return Reference({"s": s}, {**reference.values, "pace": pace}, reference.error_bar)

@@ -16,7 +16,11 @@ from applications.pinn.reference.periodic_equations import (
     KURAMOTO_SIVASHINSKY,
     REACTION_DIFFUSION,
 )
-from applications.pinn.reference.stiff_ode import robertson, van_der_pol
+from applications.pinn.reference.stiff_ode import (
+    robertson,
+    van_der_pol,
+    van_der_pol_along_its_arc,
+)
 
 DATA = Path(__file__).parents[3] / "data"
 
@@ -30,6 +34,7 @@ STORED: Mapping[str, Callable[[], Reference]] = {
     "gray_scott": lambda: periodic_reference(GRAY_SCOTT, points=1024, steps=40000),
     "robertson": robertson,
     "van_der_pol": van_der_pol,
+    "van_der_pol_arc": van_der_pol_along_its_arc,
 }
 """Name of the file in `data/` -> the function that computes what it holds."""
 
