@@ -44,6 +44,21 @@ class Burgers(Problem):
 
 
 @dataclass(frozen=True)
+class PlainBurgers(Burgers):
+    """Viscous Burgers equation as most people pose it: u(t, ±1) = 0 as a condition among others.
+
+    Nothing is met by construction. Source: Raissi et al. (2019).
+    """
+
+    periodic = ()
+    symmetry = {}
+
+    def conditions(self) -> Sequence[Condition]:
+        ends = [Condition("x", end, lambda u, x, t: u.value) for end in (-1.0, 1.0)]
+        return [*super().conditions(), *ends]
+
+
+@dataclass(frozen=True)
 class AllenCahn(Problem):
     """Allen-Cahn equation u_t = diffusion u_xx - 5u³ + 5u: fronts sharpen and move.
 
@@ -386,6 +401,7 @@ class GrayScott(Problem):
 PROBLEMS: Mapping[str, Problem] = {
     "burgers": Burgers(),
     "burgers-0.01": Burgers(viscosity=0.01),
+    "burgers-plain": PlainBurgers(),
     "allen-cahn": AllenCahn(),
     "kdv": KortewegDeVries(),
     "kuramoto-sivashinsky": KuramotoSivashinsky(),

@@ -110,8 +110,8 @@ def highest(indices: tuple[Index, ...]) -> int:
 
 def tanh_derivatives(z: Float[Tensor, ...], orders: int) -> list[Float[Tensor, ...]]:
     """Tanh and its first `orders` derivatives, as polynomials of s = 1 - tanh² and tanh."""
-    # torch.tanh is six times as slow as its sigmoid.
-    a = 2 * torch.sigmoid(2 * z) - 1
+    # 1 - 2 sigmoid(-2z), for torch.tanh takes six times as long as torch.sigmoid.
+    a = torch.rsub(torch.sigmoid(-2 * z), 1, alpha=2)
     s = 1 - a * a
     found = [a, s]
     for odd, coefficients in _tanh_polynomials(orders):
