@@ -66,7 +66,7 @@ class Contest:
         (term,) = self.ours.terms
         self.ours.place(term, at)
         (sweep,) = self.ours.sweeps()
-        self.scale = (sweep.roots / term.sizes_there).reshape(-1)
+        self.scale = sweep.factors.reshape(-1)
         self.points = at.to(self.params)
         self.middle = ((low + high) / 2).to(self.params)
         self.along_x, self.along_t = torch.eye(2).to(self.params)
