@@ -26,7 +26,7 @@ class Setup:
     activation: Literal["declared", "tanh", "sin"] = "declared"
     """Activation of the hidden layers; "declared" is the problem's own."""
     first_layer_scale: float = 0.0
-    """Factor of the first layer's weights at the start; 0 stands for 2 of tanh, 0.5 of sin."""
+    """Factor of the first layer's weights at the start; 0 stands for 2 of tanh, 1 of sin."""
     scaled: bool = True
     """Whether coordinates and residuals are scaled to order one as the equations suggest."""
     harmonics: int = 1

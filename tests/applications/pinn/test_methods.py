@@ -17,6 +17,7 @@ from applications.pinn.methods import (
     SciPy,
     Sequence,
     Setup,
+    units,
 )
 from sciopt import curvature
 
@@ -25,9 +26,10 @@ from sciopt import curvature
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "float16"}, "precision is 'float16'; give 'float32' or 'float64'"),
-        ({"hidden": ()}, "hidden is (); give one positive unit count per layer"),
-        ({"hidden": (20, 0)}, "hidden is (20, 0)"),
+        ({"precision": "float16"}, "precision is 'float16'; give one of 'float32', 'float64'"),
+        ({"activation": "relu"}, "activation is 'relu'; give one of 'declared', 'tanh', 'sin'"),
+        ({"sampling": "grid"}, "sampling is 'grid'; give one of 'adaptive', 'sobol', 'uniform'"),
+        ({"hidden": (20, 0)}, "hidden is (20, 0); give one positive unit count per layer"),
         ({"equation_weight": 0.0}, "equation_weight is 0.0; give a positive number"),
         ({"points_per_param": -1.0}, "points_per_param is -1.0; give a positive number"),
         ({"fourier_scale": math.nan}, "fourier_scale is nan"),
@@ -37,6 +39,7 @@ from sciopt import curvature
         ({"slab_steps": 0}, "slab_steps is 0; give at least 1"),
         ({"redraw_every": -1}, "redraw_every is -1; give at least 0"),
         ({"fourier_features": -2}, "fourier_features is -2; give at least 0"),
+        ({"first_layer_scale": -1.0}, "first_layer_scale is -1.0; give at least 0"),
         ({"exponent": math.nan}, "exponent is nan; give at least 0"),
     ],
 )
@@ -50,6 +53,10 @@ def test_a_setup_that_cannot_run_is_refused(method: Any, settings: Any, message:
     [
         (FirstOrder, {"lr": 0.0}, "lr is 0.0; give a positive number"),
         (FirstOrder, {"lr": math.inf}, "lr is inf"),
+        (GaussNewton, {"widen": 0.5}, "widen is 0.5 and most_params 3000; give a factor of 1 to 4"),
+        (GaussNewton, {"widen": 5.0}, "widen is 5.0"),
+        (GaussNewton, {"widen": math.nan}, "widen is nan"),
+        (GaussNewton, {"most_params": 0}, "most_params 0; give a factor of 1 to 4 and a positive"),
         (SciPy, {"memory": 0}, "memory is 0; give 1 to 10000"),
         (SciPy, {"gradient_tolerance": math.nan}, "gradient_tolerance is nan; give a finite"),
         (Sequence, {"stages": ("adam", "newton"), "stage_steps": (3,)}, "give some of adam, adamw"),
@@ -63,6 +70,13 @@ def test_settings_of_a_method_that_cannot_run_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         method(**settings)
+
+
+def test_units_that_are_not_given_are_those_of_the_activation() -> None:
+    assert units(GaussNewton(), "tanh") == (10, 10, 10)
+    assert units(GaussNewton(widen=1.0), "tanh") == units(FirstOrder(), "tanh") == (20, 20, 20)
+    assert units(GaussNewton(), "sin") == units(FirstOrder(), "sin") == (80,)
+    assert units(GaussNewton(hidden=(7, 5)), "sin") == (7, 5)
 
 
 def test_every_optimizer_named_here_exists() -> None:

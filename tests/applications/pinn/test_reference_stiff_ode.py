@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from applications.pinn.reference import relative_difference, stored, van_der_pol
 from applications.pinn.reference.stiff_ode import (
@@ -54,6 +55,27 @@ def test_a_new_computation_gives_the_stored_van_der_pol() -> None:
     reference = stored("van_der_pol")
     again = ode_reference(van_der_pol_oscillator(1000, 2000), reference.axes["t"])
     assert relative_difference(again.values, reference.values) <= reference.error_bar
+
+
+def test_along_its_arc_the_oscillator_is_where_it_is_at_that_time() -> None:
+    arc, timed = stored("van_der_pol_arc"), stored("van_der_pol")
+    x_at = CubicHermiteSpline(timed.axes["t"], timed.values["x"], timed.values["v"])
+    t, x = 2000 * arc.values["time"], arc.values["x"]
+    apart = np.abs(x_at(t) - x)
+    assert apart.max() < 1e-4
+    assert np.median(apart) < 1e-6
+    # y from x and v = x'; in a jump the spline knows v less well than x.
+    y = x_at(t, 1) / 1000 + x**3 / 3 - x
+    assert np.median(np.abs(y - arc.values["y"])) < 1e-6
+
+
+def test_the_arc_is_as_long_as_it_says_and_its_pace_the_root_of_the_time_that_passes() -> None:
+    arc = stored("van_der_pol_arc")
+    curve = np.stack([arc.values[name] for name in ("time", "x", "y")], axis=1)
+    speeds = CubicSpline(arc.axes["s"], curve)(arc.axes["s"], 1)
+    # But for the four corners where it jumps, which are sharper than the points are dense.
+    assert np.quantile(np.abs(np.linalg.norm(speeds, axis=1) - 1), 0.9) < 1e-6
+    assert np.quantile(np.abs(speeds[:, 0] - arc.values["pace"] ** 2), 0.9) < 1e-6
 
 
 def test_a_mild_oscillator_nearly_keeps_its_amplitude() -> None:
