@@ -25,8 +25,8 @@ class Setup:
     """Units of each hidden layer; none given: three of 20 for tanh, one of 80 for sin."""
     activation: Literal["declared", "tanh", "sin"] = "declared"
     """Activation of the hidden layers; "declared" is the problem's own."""
-    first_layer_scale: float = 0.0
-    """Factor of the first layer's weights at the start; 0 stands for 2 of tanh, 1 of sin."""
+    first_layer_scale: float = 2.0
+    """What the first layer's weights are multiplied with at the start."""
     scaled: bool = True
     """Whether coordinates and residuals are scaled to order one as the equations suggest."""
     harmonics: int = 1
@@ -193,10 +193,16 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "activation": ("declared", "tanh", "sin"),
     "sampling": ("adaptive", "sobol", "uniform"),
 }
-POSITIVE = ("equation_weight", "points_per_param", "most_points_per_param", "fourier_scale")
+POSITIVE = (
+    "equation_weight",
+    "points_per_param",
+    "most_points_per_param",
+    "fourier_scale",
+    "first_layer_scale",
+)
 LEAST: Mapping[str, int] = {
     **dict.fromkeys(("condition_points", "candidates", "harmonics", "slab_steps"), 1),
-    **dict.fromkeys(("redraw_every", "fourier_features", "first_layer_scale", "exponent"), 0),
+    **dict.fromkeys(("redraw_every", "fourier_features", "exponent"), 0),
 }
 
 

@@ -379,6 +379,7 @@ class GrayScott(Problem):
     unknowns = ("u", "v")
     periodic = ("x",)
     symmetry = {"x": "even"}
+    slabs = 10
 
     def equations(self, u: Field, v: Field, x: Tensor, t: Tensor) -> list[Tensor]:
         reaction = u * v**2

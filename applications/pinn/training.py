@@ -25,7 +25,7 @@ HELD_OUT_POINTS = 2000
 CHUNK = 4096
 # A loss this much larger on fresh points, and standing still over so many draws, asks for more.
 OVERFITTED = 3.0
-STANDING = 10
+STANDING = 6
 MORE_POINTS = 1.5
 
 
@@ -94,8 +94,14 @@ class Training:
 
     @property
     def standing(self) -> bool:
-        """Whether the residual on fresh points has hardly fallen over the last draws."""
-        return len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
+        """Whether the residual on fresh points has hardly fallen over the last draws.
+
+        One that is no more than rounding errors has come to its end.
+        """
+        rounding = (1000 * torch.finfo(self.dtype).eps) ** 2
+        if len(self.fresh) <= STANDING or self.fresh[-1] < rounding:
+            return False
+        return self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
 
     def widen(
         self, params: Float[Tensor, " params"], factor: float, most_params: int
@@ -117,15 +123,16 @@ class Training:
         return list(self.network.sizes[1:-1])
 
     def resize(self, hidden: Sequence[int]) -> None:
-        """Take the network's size from another training, at params of its start."""
+        """Take the network's size from another training, with as many points as it has params."""
         if list(hidden) != self.hidden:
             self._use(*self._with(hidden, self.initial_params))
+            self.draw(None)
 
     def _with(
         self, hidden: Sequence[int], params: Float[Tensor, " params"]
     ) -> tuple[MLP, Float[Tensor, " params"]]:
         samples = sample_features(self.problem, self.network.embedding)
-        scale = first_layer_scale(self.setup, self.network.activation)
+        scale = self.setup.first_layer_scale
         return widened(self.network, params, hidden, samples, scale, self.weights)
 
     def _use(self, network: MLP, params: Float[Tensor, " params"]) -> None:
@@ -241,19 +248,13 @@ def build(
     activation = problem.activation if setup.activation == "declared" else setup.activation
     samples, hidden = sample_features(problem, embedding), units(setup, activation)
     network = MLP(embedding, samples.shape[1], hidden, len(problem.unknowns), activation)
-    scale = first_layer_scale(setup, activation)
-    return network, network.initial_params(samples, scale, generator)
+    return network, network.initial_params(samples, setup.first_layer_scale, generator)
 
 
 def sample_features(problem: Problem, embedding: Embedding) -> Float[Tensor, "samples features"]:
     """What the network sees at points of the region."""
     samples = spread(problem, 256, "uniform", torch.Generator().manual_seed(0))
     return embedding.features(samples, ((0,) * len(problem.region),))[0, : len(samples)]
-
-
-def first_layer_scale(setup: Setup, activation: str) -> float:
-    """The setting, or the activation's own."""
-    return setup.first_layer_scale or {"tanh": 2.0, "sin": 1.0}[activation]
 
 
 def unscaled(problem: Problem) -> Scales:
