@@ -51,7 +51,7 @@ class Setup:
     """Steps between two draws of points; 0 keeps the first."""
     candidates: int = 20
     """Points drawn for each one that adaptive sampling chooses."""
-    slab_steps: int = 200
+    slab_steps: int = 400
     """Steps on each time slab of a problem that has several."""
     exponent: float = 0.5
     """Of the residual in a candidate's chance."""

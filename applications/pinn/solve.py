@@ -42,6 +42,7 @@ from sciopt.bench import Ended, Status
 SECOND_CHANCES = 3
 # A held-out loss this much larger than the loss means that the points were fitted.
 OVERFITTED = 10.0
+AT_ROUNDING = "on fresh points the residual is no more than rounding errors"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Solver:
         every = self.stage_methods[self.stage_number].redraw_every
         if every and self.steps_in_stage and self.steps_in_stage % every == 0:
             self._redraw()
+            if self.training.at_rounding:
+                return self._finished(Ended(Status.CONVERGED, AT_ROUNDING))
         ended = self.stage.step()
         self.steps += 1
         self.steps_in_slab += 1
@@ -119,6 +122,10 @@ class Solver:
             self.chances += 1
             self._redraw()
             return None
+        return self._finished(ended)
+
+    def _finished(self, ended: Ended) -> Ended | None:
+        """The next slab, if there is one."""
         if len(self.solved) + 1 < self.problem.slabs:
             self._begin_slab(self.params)
             return None

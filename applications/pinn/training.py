@@ -94,14 +94,13 @@ class Training:
 
     @property
     def standing(self) -> bool:
-        """Whether the residual on fresh points has hardly fallen over the last draws.
+        """Whether the residual on fresh points has hardly fallen over the last draws."""
+        return len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
 
-        One that is no more than rounding errors has come to its end.
-        """
-        rounding = (1000 * torch.finfo(self.dtype).eps) ** 2
-        if len(self.fresh) <= STANDING or self.fresh[-1] < rounding:
-            return False
-        return self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
+    @property
+    def at_rounding(self) -> bool:
+        """Whether the residual on fresh points is no more than rounding errors."""
+        return bool(self.fresh) and self.fresh[-1] < (1000 * torch.finfo(self.dtype).eps) ** 2
 
     def widen(
         self, params: Float[Tensor, " params"], factor: float, most_params: int

@@ -39,6 +39,8 @@ MARKS: dict[str, tuple[float, ...]] = {
     "helmholtz": (120,),
     "multiscale-poisson": (120,),
     "van-der-pol": (120,),
+    "gray-scott": (240,),
+    "kuramoto-sivashinsky": (480,),
 }
 """Seconds at which a problem is evaluated, where they are not `OTHERS`."""
 OTHERS = (60.0,)
