@@ -42,7 +42,7 @@ from sciopt.bench import Ended, Status
 SECOND_CHANCES = 3
 # A held-out loss this much larger than the loss means that the points were fitted.
 OVERFITTED = 10.0
-AT_ROUNDING = "on fresh points the residual is no more than rounding errors"
+AT_ROUNDING = "on fresh points the residuals are no more than rounding errors"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Solver:
         every = self.stage_methods[self.stage_number].redraw_every
         if every and self.steps_in_stage and self.steps_in_stage % every == 0:
             self._redraw()
-            if self.training.at_rounding:
+            if self.training.at_rounding(self.params):
                 return self._finished(Ended(Status.CONVERGED, AT_ROUNDING))
         ended = self.stage.step()
         self.steps += 1
@@ -144,8 +144,11 @@ class Solver:
         self.stage.points_changed()
 
     def _slab_is_over(self) -> bool:
-        more = len(self.solved) + 1 < self.problem.slabs
-        return more and self.steps_in_slab >= self.method.slab_steps
+        if len(self.solved) + 1 == self.problem.slabs:
+            return False
+        fresh = self.training.fresh
+        done = bool(fresh) and fresh[-1] < self.method.slab_loss
+        return done or self.steps_in_slab >= self.method.slab_steps
 
     def _begin_slab(self, params: Float[Tensor, " params"] | None) -> None:
         """Train on the next slab, from the initial values or from where the last one ended."""

@@ -97,10 +97,16 @@ class Training:
         """Whether the residual on fresh points has hardly fallen over the last draws."""
         return len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
 
-    @property
-    def at_rounding(self) -> bool:
-        """Whether the residual on fresh points is no more than rounding errors."""
-        return bool(self.fresh) and self.fresh[-1] < (1000 * torch.finfo(self.dtype).eps) ** 2
+    def at_rounding(self, params: Float[Tensor, " params"]) -> bool:
+        """Whether the residuals on fresh points are no more than rounding errors.
+
+        Those of the conditions too: a constant may solve the equations.
+        """
+        rounding = (1000 * torch.finfo(self.dtype).eps) ** 2
+        if not self.fresh or self.fresh[-1] >= rounding:
+            return False
+        _, *conditions = self.least_squares.terms
+        return all(self._share(term, params, term.points) < rounding for term in conditions)
 
     def widen(
         self, params: Float[Tensor, " params"], factor: float, most_params: int

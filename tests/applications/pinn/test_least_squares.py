@@ -196,6 +196,33 @@ def test_a_stiff_problem_is_measured_against_its_terms_at_each_point() -> None:
     )
 
 
+def test_a_stiff_boundary_layer_is_measured_by_the_stretched_wave_number() -> None:
+    class Stiff(BoundaryLayer):
+        stiff = True
+
+    width = 1e-3
+    setup = Setup(hidden=(6, 5), points_per_param=0.3)
+    training = Training(Stiff(width=width), setup, 0, CPU)
+    inside, left, _ = training.least_squares.terms
+    x = torch.linspace(0, 1, 50, dtype=torch.float64).unsqueeze(1)
+    wave = ((x[:, 0] - 1) ** 2 + width**2).rsqrt()
+    # u.x - width u.xx - 1: convection away from the layer, diffusion within it.
+    expected = torch.maximum(wave, width * wave**2).unsqueeze(0)
+    found = training.least_squares.sizes_at(inside, x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert training.least_squares.sizes_at(left, x[:1]).tolist() == [[1.0]]
+    # The residual that is trained is divided by it.
+    params = moved(training)
+    points = inside.points
+    channels = training.channels(params, points, inside.indices)
+    first, second = (channels[inside.indices.index((k,)), :, 0] for k in (1, 2))
+    wave = ((points[:, 0] - 1) ** 2 + width**2).rsqrt()
+    residual = (first - width * second - 1) / torch.maximum(wave, width * wave**2)
+    found = training.least_squares.residual(params)[: len(points)]
+    expected = residual / math.sqrt(len(points))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["burgers", "wave", "gray-scott"])
 def test_other_problems_are_measured_against_their_terms_over_the_region(name: str) -> None:
     for term in training_of(name).least_squares.terms:

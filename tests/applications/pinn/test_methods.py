@@ -39,7 +39,7 @@ from sciopt import curvature
         ({"slab_steps": 0}, "slab_steps is 0; give at least 1"),
         ({"redraw_every": -1}, "redraw_every is -1; give at least 0"),
         ({"fourier_features": -2}, "fourier_features is -2; give at least 0"),
-        ({"first_layer_scale": -1.0}, "first_layer_scale is -1.0; give at least 0"),
+        ({"first_layer_scale": 0.0}, "first_layer_scale is 0.0; give a positive number"),
         ({"exponent": math.nan}, "exponent is nan; give at least 0"),
     ],
 )

@@ -136,5 +136,19 @@ def test_without_a_layer_the_wave_number_is_the_same_everywhere() -> None:
     torch.testing.assert_close(scales.local(Convection(), points), expected)
 
 
+def test_rates_given_with_the_problem_stand_in_the_place_of_those_found() -> None:
+    class Known(Heat):
+        rates = {"x": 5.0}
+
+    class Clocked(Heat):
+        rates = {"t": 0.25}
+
+    # The rate of time follows from the wave number given, unless it is given itself.
+    assert scales_of(Known()).rates == pytest.approx({"x": 5.0, "t": 0.5 * 25}, rel=1e-12)
+    found = scales_of(Heat()).rates["x"]
+    assert scales_of(Clocked()).rates == {"x": found, "t": 0.25}
+    assert scales_of(PROBLEMS["van-der-pol"]).rates == {"s": 1.0}
+
+
 def test_a_layer_in_time_replaces_the_rate_of_change() -> None:
     assert scales_of(Robertson()).rates == {"t": 2 / 1e5}

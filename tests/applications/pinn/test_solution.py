@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from own_pde import write_own_pde
+from pinn_small import SlabbedHeat
 from torch import Tensor
 
 from applications.pinn import own_problem
@@ -32,6 +33,7 @@ from sciopt.bench.runner import Silent
 
 CPU = torch.device("cpu")
 QUICK = GaussNewton(hidden=(6, 5), condition_points=16, slab_steps=2, points_per_param=1.0)
+WIDENS = dataclasses.replace(QUICK, hidden=(2, 2), redraw_every=1, slab_steps=15)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,7 @@ EVERY = {
     "lift": (Lifted(), QUICK),
     "sine": (MultiscalePoisson(), QUICK),
     "Fourier features": (AllenCahn(), dataclasses.replace(QUICK, fourier_features=3, harmonics=2)),
+    "widened": (SlabbedHeat(), WIDENS, 30),
     "float32": (BoundaryLayer(), dataclasses.replace(METHODS["adam"], hidden=(4,))),
 }
 
@@ -273,6 +276,16 @@ def test_solve_is_a_run_without_a_store(tmp_path: Path, monkeypatch: pytest.Monk
         solve(BoundaryLayer(), "gauss-newtn")
     with pytest.raises(ValueError, match="max_steps is 0"):
         solve(BoundaryLayer(), max_steps=0)
+
+
+def test_what_a_run_keeps_of_networks_that_were_widened_is_the_solution() -> None:
+    solution = solve(SlabbedHeat(), WIDENS, max_steps=30)
+    solver = after_steps(SlabbedHeat(), WIDENS, 30)
+    units = [piece.network.sizes[1:-1] for piece in solution.pieces]
+    assert all(size > (2, 2) for size in units) and len(units) == 2
+    points = some_points(solution)
+    expected = solver.values(torch.from_numpy(points)).numpy()
+    np.testing.assert_array_equal(solution.predict(points)["u"], expected[:, 0])
 
 
 def test_a_problem_in_slabs_has_steps_for_each(tmp_path: Path) -> None:

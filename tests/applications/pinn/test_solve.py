@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pinn_small import CPU, PI, TINY, Heat, Settled, SlabbedHeat, ended, steps_of, tiny
+from pinn_small import CPU, PI, TINY, Decay, Heat, Settled, SlabbedHeat, ended, steps_of, tiny
 from torch import Tensor
 
 from applications.pinn.language import Condition, Field, Problem, ProblemError
@@ -178,6 +178,36 @@ def test_a_method_that_cannot_move_is_given_new_points_three_times() -> None:
     assert not any(torch.equal(one, other) for one, other in itertools.pairwise(points))
     outcome = solver.step()
     assert outcome is not None and outcome.status is Status.CONVERGED
+
+
+class Known(Decay):
+    def lift(self, t: Tensor) -> Any:
+        return torch.exp(-t), 0 * t
+
+
+class KnownInSlabs(Known):
+    slabs = 2
+
+
+@pytest.mark.parametrize(("problem", "steps"), [(Known(), 2), (KnownInSlabs(), 4)])
+def test_a_solution_that_is_exact_on_fresh_points_has_converged(
+    problem: Problem, steps: int
+) -> None:
+    solver = start(problem, tiny(FirstOrder(redraw_every=1)), 0, CPU)
+    for _ in range(steps - 1):
+        assert solver.step() is None
+    outcome = solver.step()
+    assert outcome is not None and outcome.status is Status.CONVERGED
+    assert "rounding" in outcome.reason
+
+
+def test_a_constant_that_solves_the_equations_alone_has_not_converged() -> None:
+    solver = start(Heat(), tiny(FirstOrder(redraw_every=1)), 0, CPU)
+    for _ in range(3):
+        with torch.no_grad():
+            solver.params.zero_()
+        assert solver.step() is None
+    assert solver.training.fresh[-1] == 0.0
 
 
 def test_a_method_that_keeps_its_points_ends_at_once() -> None:
