@@ -1,10 +1,14 @@
 """applications/<domain> -> sciopt.bench -> sciopt -> torch: never back, never sideways."""
 
 import ast
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from applications import all_domains
+from sciopt.bench import Domain
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +41,22 @@ def forbidden_imports(root: Path) -> list[str]:
             if back or into_bench or sideways:
                 found.append(f"{file.relative_to(root)} imports {module}")
     return found
+
+
+@pytest.mark.parametrize("domain", all_domains().values(), ids=lambda domain: domain.name)
+def test_nothing_that_computes_imports_what_is_said_to_be_without_effect(domain: Domain) -> None:
+    room = Path(inspect.getfile(domain.start)).parent
+    room_name = ".".join(room.relative_to(ROOT).parts)
+    aside = tuple(f"{room_name}.{name}." for name in domain.without_effect)
+    for name in domain.without_effect:
+        assert (room / f"{name}.py").exists() or (room / name).is_dir()
+    for file in room.rglob("*.py"):
+        first, *_ = file.relative_to(room).with_suffix("").parts
+        # The package and its command line bring everything together and compute nothing.
+        if first not in (*domain.without_effect, "__init__", "__main__"):
+            package = ".".join(file.relative_to(ROOT).parts[:-1])
+            imported = [f"{module}." for module in imported_modules(file, package)]
+            assert not [module for module in imported if module.startswith(aside)]
 
 
 def test_imports_go_one_way() -> None:

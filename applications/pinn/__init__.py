@@ -16,5 +16,6 @@ DOMAIN = Domain(
     arrays=arrays,
     claims=CLAIMS,
     data=[path_of(name) for name in STORED],
+    without_effect=("claims", "drawing", "module", "own_problem", "solution", "solve_command"),
     max_steps=500,
 )

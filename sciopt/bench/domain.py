@@ -178,7 +178,9 @@ class Domain(Generic[Problem, Method, SolverT]):
     what `list` prints. `start(problem, method, seed, device)` may warm up: it is off the clock.
     It is defined in the domain's folder, whose source decides whether a result is up to date.
     `evaluate` gives the metrics of one point of the curve and must not disturb the solver;
-    `arrays` is kept once, at the end. `data` are files the results depend on besides the source.
+    `arrays` is kept once, at the end. `data` are files the results depend on besides the source,
+    `without_effect` the modules and packages of the folder that can change no number: they may be
+    edited without making a result out of date, and nothing that computes one may import them.
     `max_steps` is the command line's default step limit.
     """
 
@@ -190,4 +192,5 @@ class Domain(Generic[Problem, Method, SolverT]):
     arrays: Callable[[Problem, SolverT], Mapping[str, np.ndarray]]
     claims: Mapping[str, Claim]
     data: Sequence[Path] = ()
+    without_effect: Sequence[str] = ("claims",)
     max_steps: int = 1000

@@ -106,17 +106,25 @@ def run_id(domain: Domain, run: Run) -> str:
 def fingerprint(domain: Domain) -> str:
     """A hash of what else can change a number of this domain: source, data, packages.
 
-    The source is `sciopt` without its bench, and the domain's folder without its claims. Read
-    once per process: to be called when the source is imported, lest it be edited in between.
+    The source is `sciopt` without its bench, and the domain's folder without its command line and
+    what the domain declares to be `without_effect`. Read once per process: to be called when the
+    source is imported, lest it be edited in between.
     """
     room = Path(inspect.getfile(domain.start)).parent
-    return _fingerprint(Path(sciopt.__file__).parent, room, tuple(domain.data))
+    library = Path(sciopt.__file__).parent
+    return _fingerprint(library, room, tuple(domain.without_effect), tuple(domain.data))
 
 
 @lru_cache
-def _fingerprint(library: Path, room: Path, data: tuple[Path, ...]) -> str:
+def _fingerprint(
+    library: Path, room: Path, without_effect: tuple[str, ...], data: tuple[Path, ...]
+) -> str:
     sources = [p for p in library.rglob("*.py") if library / "bench" not in p.parents]
-    sources += [p for p in room.rglob("*.py") if p.name not in ("claims.py", "__main__.py")]
+    sources += [
+        p
+        for p in room.rglob("*.py")
+        if p.relative_to(room).with_suffix("").parts[0] not in (*without_effect, "__main__")
+    ]
     digest = hashlib.sha256(json.dumps(package_versions()).encode())
     for file in (*sorted(sources), *data):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -365,23 +365,28 @@ def test_overrides_are_applied_together(tmp_path: Path) -> None:
         ("room/solve.py", True),
         ("room/table.npz", True),
         ("lib/bench/report.py", False),
-        ("room/claims.py", False),
+        ("room/reference/claims.py", True),
+        ("room/claims/__init__.py", False),
+        ("room/claims/first.py", False),
+        ("room/drawing.py", False),
+        ("room/__main__.py", False),
         ("room/README.md", False),
     ],
 )
 def test_the_fingerprint_is_of_what_can_change_a_number(
     file: str, matters: bool, tmp_path: Path
 ) -> None:
-    names = ["lib/rule.py", "lib/rates/noise.py", "lib/bench/report.py"]
-    names += ["room/solve.py", "room/claims.py", "room/README.md", "room/table.npz"]
+    names = ["lib/rule.py", "lib/rates/noise.py", "lib/bench/report.py", "room/README.md"]
+    names += ["room/solve.py", "room/reference/claims.py", "room/drawing.py", "room/__main__.py"]
+    names += ["room/claims/__init__.py", "room/claims/first.py", "room/table.npz"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")
 
     def hashed() -> str:
         identity._fingerprint.cache_clear()
-        data = (tmp_path / "room/table.npz",)
-        return identity._fingerprint(tmp_path / "lib", tmp_path / "room", data)
+        data, without_effect = (tmp_path / "room/table.npz",), ("claims", "drawing")
+        return identity._fingerprint(tmp_path / "lib", tmp_path / "room", without_effect, data)
 
     before = hashed()
     assert hashed() == before
@@ -393,10 +398,10 @@ def test_the_fingerprint_names_the_packages_that_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity._fingerprint.cache_clear()
-    before = identity._fingerprint(tmp_path, tmp_path, ())
+    before = identity._fingerprint(tmp_path, tmp_path, (), ())
     monkeypatch.setattr(identity, "package_versions", lambda: {"torch": "0.1"})
     identity._fingerprint.cache_clear()
-    assert identity._fingerprint(tmp_path, tmp_path, ()) != before
+    assert identity._fingerprint(tmp_path, tmp_path, (), ()) != before
     identity._fingerprint.cache_clear()
 
 
