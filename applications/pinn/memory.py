@@ -17,7 +17,8 @@ def keep_freed_memory() -> None:
     system meanwhile, which depends on what happens to lie behind them, they come back page by page
     and zeroed: a step of Gauss-Newton then took up to 1.7 times as long.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(M_MMAP_THRESHOLD, MOST_BYTES)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+            libc.mallopt(M_MMAP_THRESHOLD, MOST_BYTES)
