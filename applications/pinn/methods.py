@@ -52,7 +52,9 @@ class Setup:
     candidates: int = 20
     """Points drawn for each one that adaptive sampling chooses."""
     slab_steps: int = 400
-    """Steps on each time slab of a problem that has several."""
+    """Steps on each time slab of a problem that has several, at most."""
+    slab_loss: float = 1e-11
+    """Loss on fresh points with which a slab is done before."""
     exponent: float = 0.5
     """Of the residual in a candidate's chance."""
 
@@ -202,7 +204,7 @@ POSITIVE = (
 )
 LEAST: Mapping[str, int] = {
     **dict.fromkeys(("condition_points", "candidates", "harmonics", "slab_steps"), 1),
-    **dict.fromkeys(("redraw_every", "fourier_features", "exponent"), 0),
+    **dict.fromkeys(("redraw_every", "fourier_features", "exponent", "slab_loss"), 0),
 }
 
 

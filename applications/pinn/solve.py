@@ -97,7 +97,7 @@ class Solver:
         every = self.stage_methods[self.stage_number].redraw_every
         if every and self.steps_in_stage and self.steps_in_stage % every == 0:
             self._redraw()
-            if self.training.at_rounding(self.params):
+            if self.training.below(self.training.rounding, self.params):
                 return self._finished(Ended(Status.CONVERGED, AT_ROUNDING))
         ended = self.stage.step()
         self.steps += 1
@@ -146,9 +146,9 @@ class Solver:
     def _slab_is_over(self) -> bool:
         if len(self.solved) + 1 == self.problem.slabs:
             return False
-        fresh = self.training.fresh
-        done = bool(fresh) and fresh[-1] < self.method.slab_loss
-        return done or self.steps_in_slab >= self.method.slab_steps
+        if self.steps_in_slab >= self.method.slab_steps:
+            return True
+        return self.training.below(self.method.slab_loss, self.params)
 
     def _begin_slab(self, params: Float[Tensor, " params"] | None) -> None:
         """Train on the next slab, from the initial values or from where the last one ended."""

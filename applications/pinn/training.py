@@ -97,16 +97,20 @@ class Training:
         """Whether the residual on fresh points has hardly fallen over the last draws."""
         return len(self.fresh) > STANDING and self.fresh[-1] > 0.5 * self.fresh[-1 - STANDING]
 
-    def at_rounding(self, params: Float[Tensor, " params"]) -> bool:
-        """Whether the residuals on fresh points are no more than rounding errors.
+    @property
+    def rounding(self) -> float:
+        """The mean square of residuals that are no more than rounding errors."""
+        return (1000 * torch.finfo(self.dtype).eps) ** 2
+
+    def below(self, size: float, params: Float[Tensor, " params"]) -> bool:
+        """Whether the mean squared residuals on fresh points are smaller than that.
 
         Those of the conditions too: a constant may solve the equations.
         """
-        rounding = (1000 * torch.finfo(self.dtype).eps) ** 2
-        if not self.fresh or self.fresh[-1] >= rounding:
+        if not self.fresh or self.fresh[-1] >= size:
             return False
         _, *conditions = self.least_squares.terms
-        return all(self._share(term, params, term.points) < rounding for term in conditions)
+        return all(self._share(term, params, term.points) < size for term in conditions)
 
     def widen(
         self, params: Float[Tensor, " params"], factor: float, most_params: int

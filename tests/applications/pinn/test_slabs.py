@@ -103,7 +103,7 @@ def test_each_unknown_hands_over_the_derivatives_its_own_equation_needs() -> Non
 
 
 def test_a_solution_goes_on_continuously_over_its_slabs() -> None:
-    method = GaussNewton(hidden=(10,), slab_steps=25)
+    method = GaussNewton(hidden=(10,), slab_steps=25, slab_loss=0.0)
     solver = start(Oscillator(), method, 0, CPU)
     for _ in range(3 * 25):
         solver.step()
@@ -117,6 +117,36 @@ def test_a_solution_goes_on_continuously_over_its_slabs() -> None:
         left, right = one.channels(before, at, indices), other.channels(after, at, indices)
         torch.testing.assert_close(left[0], right[0], rtol=0, atol=1e-6)
         torch.testing.assert_close(left[1, :, 0], right[1, :, 0], rtol=0, atol=1e-6)
+
+
+def test_a_slab_is_left_once_equations_and_conditions_are_met_well_enough() -> None:
+    method = GaussNewton(hidden=(10,), slab_steps=60, slab_loss=1e-6, redraw_every=1)
+    solver = start(Oscillator(), method, 0, CPU)
+    ends = []
+    for _ in range(60):
+        before = len(solver.solved)
+        solver.step()
+        if len(solver.solved) > before:
+            ends.append(solver.solved[-1])
+    assert len(ends) == 2, "long before the most steps"
+    for finished in ends:
+        assert finished.training.fresh[-1] < 1e-6
+        losses = finished.training.least_squares.residual(finished.params).square()
+        assert float(losses.sum()) < 1e-5
+
+
+def test_a_slab_is_not_left_while_its_beginning_is_missed() -> None:
+    class Slabbed(SlabbedWave):
+        slabs = 2
+
+    method = GaussNewton(hidden=(5,), slab_steps=60, slab_loss=1e-3, redraw_every=1)
+    solver = start(Slabbed(), method, 0, CPU)
+    for _ in range(3):
+        with torch.no_grad():
+            # Rest solves the equation, and so it does at every point drawn.
+            solver.params.zero_()
+        solver.step()
+    assert not solver.solved
 
 
 def test_a_slab_begins_with_the_shape_of_the_one_before() -> None:
