@@ -90,7 +90,7 @@ class KortewegDeVries(Problem):
 
     region = {"x": (-1.0, 1.0), "t": (0.0, 1.0)}
     periodic = ("x",)
-    slabs = 4
+    slabs = 8
 
     dispersion: float = 0.022**2
 
@@ -113,7 +113,6 @@ class KuramotoSivashinsky(Problem):
 
     region = {"x": (0.0, 2 * PI), "t": (0.0, 1.0)}
     periodic = ("x",)
-    activation = "sin"
     slabs = 10
 
     def equations(self, u: Field, x: Tensor, t: Tensor) -> Tensor:

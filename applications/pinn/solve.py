@@ -5,7 +5,8 @@ residual of the equation at collocation points, plus the mean squared misfit of 
 boundary conditions (Raissi, Perdikaris & Karniadakis 2019, "Physics-informed neural networks").
 
     language.py        how a problem is written; problems.py is the suite
-    least_squares.py   residuals, Jacobian and gradient, by taylor.py and network.py
+    least_squares.py   residuals, Jacobian and gradient, by taylor.py and network.py;
+                       torch_func.py for a problem's own module
     training.py        the points, and how they follow the residual
     stages.py          what one step of each method does; methods.py are their settings
 
@@ -35,6 +36,7 @@ from applications.pinn.reference import Reference
 from applications.pinn.sampling import Points
 from applications.pinn.slabs import boundaries, slab
 from applications.pinn.stages import Stage, stage_of
+from applications.pinn.torch_func import constants_of
 from applications.pinn.training import Training
 from sciopt.bench import Ended, Status
 
@@ -272,6 +274,7 @@ def arrays(problem: Problem, solver: Solver) -> dict[str, np.ndarray]:
         kept[f"params.{k}"] = network.params.cpu().numpy()
         kept[f"rates.{k}"] = np.array(list(embedding.scales.values()))
         kept[f"hidden.{k}"] = np.array(network.training.hidden)
+        kept |= constants_of(network.training.network, k)
         if embedding.frequencies is not None:
             kept["frequencies"] = embedding.frequencies.cpu().numpy()
     if solver.reference is not None:
