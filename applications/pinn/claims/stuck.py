@@ -200,7 +200,7 @@ def draw_stuck(results: Sequence[Result]) -> Figure:
     ):
         panel.set_prop_cycle(color=[colours[name] for name in LABELS], linestyle=["-", "--", "-."])
         plot_curves(panel, group, ERROR, label=lambda r: LABELS[name_of(r)])
-        panel.set_prop_cycle(color=[COLOURS[3]], linestyle=[":"])
+        panel.set_prop_cycle(color=["black"], linestyle=[":"])
         plot_curves(panel, cure, ERROR, label=lambda _: "Gauss-Newton, points redrawn")
         panel.set(xlabel="seconds of training", title=f"Error over time, {precision}")
     for result in usual:
@@ -241,7 +241,7 @@ def draw_stuck(results: Sequence[Result]) -> Figure:
 CLAIMS: Mapping[str, Claim] = {
     "w3-lbfgs-stuck": Claim(
         says=SAYS,
-        runs=stuck_runs({"adam": 2500, "scipy-lbfgs": 1800, "adam-scipy-lbfgs": 2200}, 1.1, 150),
+        runs=stuck_runs({"adam": 1500, "scipy-lbfgs": 1200, "adam-scipy-lbfgs": 1500}, 1.1, 150),
         judge=judge_stuck,
         draw=draw_stuck,
         headline=True,
