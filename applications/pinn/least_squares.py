@@ -237,11 +237,11 @@ class LeastSquares:
             channels, tape = self.solution(params, sweep.inputs, sweep.lift)
             channels.requires_grad_()
             with torch.enable_grad():
-                # At one point it depends on no other point: the sum holds all derivatives.
                 found = self.residuals(sweep, channels).unbind()
-                totals = [expression.sum() for expression in found]
-            for expression, total in zip(found, totals, strict=True):
-                (cotangent,) = torch.autograd.grad(total, channels, retain_graph=True)
+            for expression in found:
+                # At one point it depends on no other point: all derivatives at once.
+                one = torch.ones_like(expression)
+                (cotangent,) = torch.autograd.grad(expression, channels, one, retain_graph=True)
                 end = begin + len(expression)
                 residual[begin:end] = expression.detach()
                 cotangent = self.transposed(cotangent, sweep.lift)
@@ -259,8 +259,9 @@ class LeastSquares:
             channels, tape = self.solution(params, sweep.inputs, sweep.lift)
             channels.requires_grad_()
             with torch.enable_grad():
-                part = self.residuals(sweep, channels).square().sum()
-            (cotangent,) = torch.autograd.grad(part, channels)
-            loss += part.detach()
+                found = self.residuals(sweep, channels)
+            residuals = found.detach()
+            (cotangent,) = torch.autograd.grad(found, channels, 2 * residuals)
+            loss += residuals.square().sum()
             gradient += self.network.gradient(tape, self.transposed(cotangent, sweep.lift))
         return loss, gradient

@@ -129,7 +129,7 @@ class MLP:
         for layer, (weight, bias) in enumerate(layers):
             tape.inputs.append(hidden)
             z = _times(hidden, weight)
-            z[0] += bias
+            z[0].add_(bias)
             if layer == len(layers) - 1:
                 return self._symmetrised(z), tape
             hidden, activated = activate(z, inputs.indices, self.activation)

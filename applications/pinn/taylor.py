@@ -112,7 +112,7 @@ def tanh_derivatives(z: Float[Tensor, ...], orders: int) -> list[Float[Tensor, .
     """Tanh and its first `orders` derivatives, as polynomials of s = 1 - tanh² and tanh."""
     # 1 - 2 sigmoid(-2z), for torch.tanh takes six times as long as torch.sigmoid.
     a = torch.rsub(torch.sigmoid(-2 * z), 1, alpha=2)
-    s = 1 - a * a
+    s = torch.addcmul(z.new_ones(()), a, a, value=-1)
     found = [a, s]
     for odd, coefficients in _tanh_polynomials(orders):
         value = coefficients[-1] * s
