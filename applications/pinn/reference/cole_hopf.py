@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +37,8 @@ def cole_hopf(
     return u
 
 
+# It takes most of a second, and every start of a run asks for it twice.
+@lru_cache(maxsize=8)
 def burgers(viscosity: float) -> Reference:
     """The solution for x in [-1, 1] (257 points) and t in [0, 1] (101 points).
 
