@@ -121,6 +121,17 @@ class Problem:
         """
         return None
 
+    def network(self) -> torch.nn.Module | None:
+        """A network of one's own: coordinates (points, coordinates) to (points, unknowns).
+
+        None is the perceptron of network.py. Any other module is differentiated by torch.func,
+        which takes many times as long. It sees the coordinates as they are, in the region's order;
+        scaling them, `periodic`, `symmetry` and `layers` are its own business, and settings such
+        as `hidden` or `harmonics` do not reach it. A new module is to be made at each call: torch's
+        random numbers are those of the run's seed.
+        """
+        return None
+
     def exact(self, *args: Any, **kwargs: Any) -> Any:
         """The solution if it is known, from the coordinates; one tensor, or one per unknown."""
         return None

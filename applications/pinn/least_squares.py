@@ -20,9 +20,10 @@ from torch import Tensor
 
 from applications.pinn.language import Index, Problem, derivatives_used, expressions, fields
 from applications.pinn.lift import Lift, lift_at
-from applications.pinn.network import MLP, Inputs
+from applications.pinn.network import Inputs
 from applications.pinn.scales import Scales, sizes
 from applications.pinn.taylor import closure
+from applications.pinn.torch_func import Network
 
 
 @dataclass
@@ -94,7 +95,7 @@ class LeastSquares:
     """Residuals of a network at the points of its terms."""
 
     def __init__(
-        self, problem: Problem, network: MLP, scales: Scales, weight: float, dtype: torch.dtype
+        self, problem: Problem, network: Network, scales: Scales, weight: float, dtype: torch.dtype
     ) -> None:
         self.problem, self.network, self.scales, self.dtype = problem, network, scales, dtype
         self.terms = terms_of(problem, scales, weight)
@@ -105,7 +106,7 @@ class LeastSquares:
         self._sweeps: list[Sweep] = []
         self._room = torch.empty(0, 0, dtype=dtype)
 
-    def use(self, network: MLP) -> None:
+    def use(self, network: Network) -> None:
         """Another network of the same features from now on."""
         self.network = network
         self._room = torch.empty(0, 0, dtype=self.dtype)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from applications.pinn.embedding import stretched
 from applications.pinn.language import Problem
 from applications.pinn.network import MLP
+from applications.pinn.torch_func import Network
 
 
 class Sine(nn.Module):
@@ -27,14 +28,14 @@ class Sine(nn.Module):
         return torch.sin(x)
 
 
-class PieceModule(nn.Module):
-    """The solution on one time slab."""
+class Perceptron(nn.Module):
+    """The network of network.py: the mean of its layers over a point's images."""
 
     frequencies: Tensor | None
 
-    def __init__(self, problem: Problem, network: MLP, params: Float[Tensor, " params"]) -> None:
+    def __init__(self, network: MLP, params: Float[Tensor, " params"]) -> None:
         super().__init__()
-        self.problem, self.embedding = problem, network.embedding
+        self.problem, self.embedding = network.embedding.problem, network.embedding
         activations = {"tanh": nn.Tanh, "sin": Sine}
         layers: list[nn.Module] = []
         for (weight, bias), (rows, columns) in zip(
@@ -50,22 +51,13 @@ class PieceModule(nn.Module):
         self.register_buffer("frequencies", None if frequencies is None else frequencies.clone())
 
     def forward(self, points: Float[Tensor, "points coordinates"]) -> Tensor:
-        """The unknowns, one column each."""
+        """The network's outputs, one column for each unknown."""
         weights = self.embedding.image_weights()
         images = zip(weights, self.embedding.reflections(), strict=True)
-        value = sum(
+        return sum(
             (weight * self.layers(self._features(points, signs)) for weight, signs in images),
             start=torch.zeros((), dtype=points.dtype),
         )
-        coordinates = points.unbind(1)
-        lift = self.problem.lift(*coordinates)
-        if lift is not None:
-            pairs = lift if len(self.problem.unknowns) > 1 else [lift]
-            one = torch.ones_like(coordinates[0])
-            offset, factor = (torch.stack([pair[k] * one for pair in pairs], 1) for k in (0, 1))
-            value = offset + factor * value
-        sizes = [self.problem.magnitudes.get(name, 1.0) for name in self.problem.unknowns]
-        return torch.stack([u * size for u, size in zip(value.unbind(1), sizes, strict=True)], 1)
 
     def _features(self, points: Tensor, signs: list[float]) -> Tensor:
         columns = []
@@ -93,6 +85,27 @@ class PieceModule(nn.Module):
         return [linear, stretched(x, position, width) - sum(ends) / 2]
 
 
+class PieceModule(nn.Module):
+    """The solution on one time slab."""
+
+    def __init__(self, problem: Problem, network: nn.Module) -> None:
+        super().__init__()
+        self.problem, self.network = problem, network
+
+    def forward(self, points: Float[Tensor, "points coordinates"]) -> Tensor:
+        """The unknowns, one column each."""
+        value = self.network(points)
+        coordinates = points.unbind(1)
+        lift = self.problem.lift(*coordinates)
+        if lift is not None:
+            pairs = lift if len(self.problem.unknowns) > 1 else [lift]
+            one = torch.ones_like(coordinates[0])
+            offset, factor = (torch.stack([pair[k] * one for pair in pairs], 1) for k in (0, 1))
+            value = offset + factor * value
+        sizes = [self.problem.magnitudes.get(name, 1.0) for name in self.problem.unknowns]
+        return torch.stack([u * size for u, size in zip(value.unbind(1), sizes, strict=True)], 1)
+
+
 class SolutionModule(nn.Module):
     """The solution on the whole region, each time slab by its own network."""
 
@@ -107,3 +120,10 @@ class SolutionModule(nn.Module):
         for piece, begin in zip(later, self.ends, strict=True):
             value = torch.where(coordinates[:, -1:] > begin, piece(coordinates), value)
         return value
+
+
+def plain(network: Network, params: Float[Tensor, " params"]) -> nn.Module:
+    """A network as a module that holds these params, float64 on the CPU."""
+    if isinstance(network, MLP):
+        return Perceptron(network, params)
+    return network.with_params(params)

@@ -40,12 +40,13 @@ from applications.pinn.language import (
 )
 from applications.pinn.lift import lift_at
 from applications.pinn.methods import Method, Setup
-from applications.pinn.module import PieceModule, SolutionModule
+from applications.pinn.module import PieceModule, SolutionModule, plain
 from applications.pinn.network import MLP
 from applications.pinn.reference import Reference
 from applications.pinn.slabs import boundaries, slab
 from applications.pinn.solve import Solver
 from applications.pinn.taylor import closure
+from applications.pinn.torch_func import Network, constants_of, rebuilt
 from applications.pinn.training import CHUNK
 from sciopt.bench import Record, Result, Run
 from sciopt.bench.identity import pick
@@ -61,7 +62,7 @@ class Piece:
     """The network of one time slab, whose problem is the slab's."""
 
     problem: Problem
-    network: MLP
+    network: Network
     params: Float[Tensor, " params"]
 
     def channels(
@@ -182,7 +183,7 @@ class Solution:
 
     def module(self) -> SolutionModule:
         """A plain module: float64 coordinates (points, coordinates) to (points, unknowns)."""
-        pieces = [PieceModule(one.problem, one.network, one.params) for one in self.pieces]
+        pieces = [PieceModule(one.problem, plain(one.network, one.params)) for one in self.pieces]
         return SolutionModule(pieces, boundaries(self.problem)[1 : len(pieces)])
 
     def export(self, path: str | Path) -> None:
@@ -204,7 +205,7 @@ class Solution:
         network = self.pieces[0].network
         described = {
             "problem": _found_by(self.problem),
-            "activation": network.activation,
+            "activation": network.activation if isinstance(network, MLP) else "its own",
             "harmonics": network.embedding.harmonics,
             "records": [record_as_json(record) for record in self.records],
             "ended": self.ended,
@@ -333,6 +334,7 @@ def arrays_of(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
         arrays[f"params.{k}"] = piece.params.numpy()
         arrays[f"rates.{k}"] = np.array(list(piece.network.embedding.scales.values()))
         arrays[f"hidden.{k}"] = np.array(piece.network.sizes[1:-1])
+        arrays |= constants_of(piece.network, k)
     return arrays
 
 
@@ -353,19 +355,24 @@ def _pieces(
             )
         rates = dict(zip(problem.region, scales, strict=True))
         embedding = Embedding(part, rates, network["harmonics"], waves)
-        sample = torch.zeros(1, len(problem.region), dtype=torch.float64)
-        seen = embedding.features(sample, _value(problem)).shape[2]
-        activation = network["activation"]
-        hidden = arrays[f"hidden.{k}"].tolist()
-        mlp = MLP(embedding, seen, hidden, len(problem.unknowns), activation)
+        its = rebuilt(embedding, k, arrays) or _mlp(
+            embedding, arrays[f"hidden.{k}"].tolist(), network["activation"]
+        )
         params = torch.from_numpy(arrays[f"params.{k}"]).double()
-        if mlp.count != len(params):
+        if its.count != len(params):
             raise ValueError(
-                f"there are {len(params)} params for a network that has {mlp.count} for this "
+                f"there are {len(params)} params for a network that has {its.count} for this "
                 f"{type(problem).__name__}: it is not the problem that was solved"
             )
-        pieces.append(Piece(part, mlp, params))
+        pieces.append(Piece(part, its, params))
     return pieces
+
+
+def _mlp(embedding: Embedding, hidden: Sequence[int], activation: str) -> MLP:
+    problem = embedding.problem
+    sample = torch.zeros(1, len(problem.region), dtype=torch.float64)
+    seen = embedding.features(sample, _value(problem)).shape[2]
+    return MLP(embedding, seen, hidden, len(problem.unknowns), activation)
 
 
 def _value(problem: Problem) -> tuple[Index, ...]:

@@ -20,6 +20,7 @@ from applications.pinn.methods import Setup, units
 from applications.pinn.network import MLP
 from applications.pinn.sampling import Points, chances, chosen, on_face, placed, spread
 from applications.pinn.scales import Scales, scales_of
+from applications.pinn.torch_func import ModuleNetwork, Network, module_of
 
 HELD_OUT_POINTS = 2000
 CHUNK = 4096
@@ -117,9 +118,13 @@ class Training:
     ) -> Float[Tensor, " params"] | None:
         """More units in every layer and as many more points: the wider network's params.
 
-        None if it would have too many.
+        None if it would have too many, or if its layers are those of a module of the problem.
         """
-        wider = self._with([math.ceil(factor * units) for units in self.hidden], params)
+        if isinstance(self.network, ModuleNetwork):
+            return None
+        wider = self._with(
+            self.network, [math.ceil(factor * units) for units in self.hidden], params
+        )
         if wider[0].count > most_params:
             return None
         self._use(*wider)
@@ -133,18 +138,18 @@ class Training:
 
     def resize(self, hidden: Sequence[int]) -> None:
         """Take the network's size from another training, with as many points as it has params."""
-        if list(hidden) != self.hidden:
-            self._use(*self._with(hidden, self.initial_params))
+        if isinstance(self.network, MLP) and list(hidden) != self.hidden:
+            self._use(*self._with(self.network, hidden, self.initial_params))
             self.draw(None)
 
     def _with(
-        self, hidden: Sequence[int], params: Float[Tensor, " params"]
+        self, network: MLP, hidden: Sequence[int], params: Float[Tensor, " params"]
     ) -> tuple[MLP, Float[Tensor, " params"]]:
-        samples = sample_features(self.problem, self.network.embedding)
+        samples = sample_features(self.problem, network.embedding)
         scale = self.setup.first_layer_scale
-        return widened(self.network, params, hidden, samples, scale, self.weights)
+        return widened(network, params, hidden, samples, scale, self.weights)
 
-    def _use(self, network: MLP, params: Float[Tensor, " params"]) -> None:
+    def _use(self, network: Network, params: Float[Tensor, " params"]) -> None:
         self.network, self.initial_params = network, params
         self.least_squares.use(network)
         self.params_per_residual = network.count / len(self.problem.unknowns)
@@ -252,8 +257,12 @@ class Training:
 
 def build(
     problem: Problem, setup: Setup, embedding: Embedding, generator: torch.Generator
-) -> tuple[MLP, Float[Tensor, " params"]]:
+) -> tuple[Network, Float[Tensor, " params"]]:
     """The network and its params at the start."""
+    module = module_of(problem, generator)
+    if module is not None:
+        own = ModuleNetwork(embedding, module)
+        return own, own.initial_params
     activation = problem.activation if setup.activation == "declared" else setup.activation
     samples, hidden = sample_features(problem, embedding), units(setup, activation)
     network = MLP(embedding, samples.shape[1], hidden, len(problem.unknowns), activation)
