@@ -80,7 +80,10 @@ class ModuleNetwork:
         self, params: Float[Tensor, " params"], inputs: Inputs
     ) -> tuple[Float[Tensor, "channels points unknowns"], tuple[Tensor, Inputs]]:
         """The network's channels, and what the reverse sweeps begin from."""
-        return self._channels(params, inputs.features[0], inputs.indices), (params, inputs)
+        its = params if torch.is_grad_enabled() else params.detach()
+        # Under no_grad torch takes formulas of SiLU and Mish that have no second derivative.
+        with torch.enable_grad():
+            return self._channels(its, inputs.features[0], inputs.indices), (params, inputs)
 
     def gradient(
         self, tape: tuple[Tensor, Inputs], cotangent: Float[Tensor, "channels points unknowns"]

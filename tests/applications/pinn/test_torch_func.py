@@ -370,6 +370,22 @@ def test_batch_norm_that_is_not_in_training_is_a_constant() -> None:
     )
 
 
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.Mish, nn.GELU, nn.Softplus])
+def test_torchs_smooth_activations_have_the_derivatives_that_methods_take(activation: Any) -> None:
+    def module() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 4), activation(), nn.Linear(4, 1))
+
+    solver = after_steps(Given(module=module), QUICK, 2)
+    network, params = solver.training.network, solver.params.detach()
+    assert isinstance(network, ModuleNetwork)
+    points = solver.training.held_out[:5]
+    with torch.no_grad():
+        found = solver.training.channels(params, points, closure([(2, 1)]))[-1]
+    assert not found.requires_grad
+    expected = derivative(network.with_params(params), points, (2, 1)).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
+
+
 def test_in_a_slab_the_module_sees_the_slabs_region() -> None:
     class Recording(Heat):
         slabs = 2
