@@ -10,6 +10,7 @@ from torch import Tensor
 from applications.pinn.embedding import Embedding
 from applications.pinn.language import Problem
 from applications.pinn.network import MLP
+from applications.pinn.torch_func import Network
 
 Function = Callable[[Tensor], Tensor]
 """Of points, one in each row, with the unknowns in columns."""
@@ -51,13 +52,14 @@ def seen(embedding: Embedding, points: Tensor) -> Tensor:
     return torch.cat([features, torch.sin(waves), torch.cos(waves)], dim=1)
 
 
-def torch_network(network: MLP, params: Tensor) -> torch.nn.Sequential:
+def torch_network(network: Network, params: Tensor) -> torch.nn.Sequential:
     """The same layers as torch's own modules, the params copied."""
 
     class Sine(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.sin(x)
 
+    assert isinstance(network, MLP), "layers of torch's own need no others"
     modules: list[torch.nn.Module] = []
     rest = params
     for rows, columns in itertools.pairwise(network.sizes):

@@ -23,6 +23,7 @@ from torch.func import grad, jvp, vmap
 from applications.pinn.language import Condition
 from applications.pinn.memory import keep_freed_memory
 from applications.pinn.methods import GaussNewton, Precision
+from applications.pinn.network import MLP
 from applications.pinn.problems import Burgers
 from applications.pinn.training import Training
 from tests.benchmarks.race import Bar, Row
@@ -57,6 +58,7 @@ class Contest:
         setup = GaussNewton(hidden=hidden, precision=precision, sampling="uniform", scaled=False)
         training = Training(problem, setup, 0, torch.device(device))
         self.ours, self.params = training.least_squares, training.initial_params
+        assert isinstance(training.network, MLP)
         self.layers, self.viscosity = training.network.layers(self.params), problem.viscosity
         low, high = torch.tensor(list(problem.region.values()), dtype=torch.float64).T
         unit = torch.rand(

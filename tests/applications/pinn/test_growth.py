@@ -10,6 +10,7 @@ from torch import Tensor
 
 from applications.pinn.language import Problem
 from applications.pinn.methods import FirstOrder, GaussNewton, Setup
+from applications.pinn.network import MLP
 from applications.pinn.problems import AllenCahn, Burgers, MultiscalePoisson, Robertson, Wave
 from applications.pinn.solve import Solver, arrays, evaluate, start
 from applications.pinn.taylor import closure
@@ -67,7 +68,9 @@ def test_each_new_unit_is_heard_after_a_step_and_says_something_of_its_own(name:
     hidden, unknowns = training.hidden, len(training.problem.unknowns)
     params = widened(training, moved(training))
     _, gradient = training.least_squares.loss_and_gradient(params)
-    now, downhill = (training.network.layers(vector)[1:] for vector in (params, gradient))
+    network = training.network
+    assert isinstance(network, MLP)
+    now, downhill = (network.layers(vector)[1:] for vector in (params, gradient))
     old = zip(hidden, [*hidden[1:], unknowns], strict=True)
     for (weight, _), (slope, _), (rows, columns) in zip(now, downhill, old, strict=True):
         assert not weight[rows:, :columns].any()
@@ -79,6 +82,7 @@ def test_each_new_unit_is_heard_after_a_step_and_says_something_of_its_own(name:
 def test_new_units_are_spread_as_those_of_the_start() -> None:
     training = training_of("one layer", hidden=(400,), points_per_param=0.01)
     params = widened(training, training.initial_params)
+    assert isinstance(training.network, MLP)
     (weight, bias), _ = training.network.layers(params)
     # 2 √(2 / (features + units)) is Glorot's deviation, the first layer twice as wide.
     deviation = 2 * (2 / (2 + 680)) ** 0.5
