@@ -53,7 +53,7 @@ class Setup:
     """Points drawn for each one that adaptive sampling chooses."""
     slab_steps: int = 400
     """Steps on each time slab of a problem that has several, at most."""
-    slab_loss: float = 1e-10
+    slab_loss: float = 1e-9
     """Loss on fresh points with which a slab is done before."""
     exponent: float = 0.5
     """Of the residual in a candidate's chance."""

@@ -90,7 +90,7 @@ class KortewegDeVries(Problem):
 
     region = {"x": (-1.0, 1.0), "t": (0.0, 1.0)}
     periodic = ("x",)
-    slabs = 8
+    slabs = 4
 
     dispersion: float = 0.022**2
 
