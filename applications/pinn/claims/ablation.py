@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ MATTERS = 10.0
 PROBLEMS = {"burgers": "Burgers 0.01/π", "convection": "convection, speed 30"}
 FIXED_SIZE = {"burgers": (20, 20, 20), "convection": (160,)}
 
-VARIANTS: Mapping[str, Mapping[str, object]] = {
+VARIANTS: dict[str, Mapping[str, Any]] = {
     "as it is": {},
     "points fixed": {"method.redraw_every": 0},
     "points redrawn evenly": {"method.sampling": "uniform"},
@@ -32,7 +33,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def settings(problem: str, variant: str) -> dict[str, object]:
+def settings(problem: str, variant: str) -> dict[str, Any]:
     """The overrides of a variant on a problem."""
     found = dict(VARIANTS[variant])
     if found.get("method.activation") == "other":
