@@ -103,9 +103,9 @@ def test_each_unknown_hands_over_the_derivatives_its_own_equation_needs() -> Non
 
 
 def test_a_solution_goes_on_continuously_over_its_slabs() -> None:
-    method = GaussNewton(hidden=(10,), slab_steps=25, slab_loss=0.0)
+    method = GaussNewton(hidden=(10,), slab_steps=40, slab_loss=0.0)
     solver = start(Oscillator(), method, 0, CPU)
-    for _ in range(3 * 25):
+    for _ in range(3 * 40):
         solver.step()
     assert len(solver.solved) == 2
     assert evaluate(Oscillator(), solver)["relative_l2_error"] < 1e-5

@@ -117,7 +117,7 @@ def test_the_time_limit_ends_a_run(tmp_path: Path) -> None:
 def test_a_run_cut_by_a_time_limit_goes_on_under_a_larger_one(tmp_path: Path) -> None:
     run = Run("drift", "walk", 600, overrides={"method.pause": 0.0005})
     cut = do(run, tmp_path, max_seconds=0.25)
-    assert cut.last.step > 50
+    assert 10 < cut.last.step < 600
     assert cut.status is Status.OUT_OF_TIME
     before = Walker.steps_taken
     assert do(run, tmp_path, max_seconds=0.25).last.step == cut.last.step
