@@ -1,6 +1,7 @@
 """The methods' settings; `solve.py` turns them into solvers.
 
-Every method trains the same network on the same points: those settings are `Setup`'s.
+Network and points are alike for all methods, and `Setup`'s to set; only Gauss-Newton begins with a
+smaller network, which it widens.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ boundary conditions (Raissi, Perdikaris & Karniadakis 2019, "Physics-informed ne
     stages.py          what one step of each method does; methods.py are their settings
 
 The solver below moves the params one iteration a step, draws new points when they are due, changes
-over from stage to stage and from time slab to time slab. For the same seed, every method begins
-with the same params and the same points.
+over from stage to stage and from time slab to time slab. For the same seed and network, every
+method begins with the same params and the same points.
 """
 
 from __future__ import annotations
