@@ -6,7 +6,6 @@ large eigenvalues, which make the loss of a physics-informed network ill-conditi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,11 +14,9 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from sciopt.curvature.descent import Closure, Descent, Vector, check_count, checked_loss
-from sciopt.curvature.flat import cut
 from sciopt.curvature.line_search import Trial
+from sciopt.diagnostics.hessian_product import Product, product_through
 from sciopt.rule import check_range
-
-Product = Callable[[Vector], Vector]
 
 
 class NewtonCG(Descent):
@@ -185,30 +182,12 @@ class NewtonCG(Descent):
 
     def _hessian_product(self, gradient: Vector) -> Product:
         """The map v -> H v at the current point."""
-        params = self._params
         if self._graph is None or self._graph[0] is not gradient:
             assert self._closure is not None
             self._evaluate(self._closure)
             self._memory["evaluations"] += 1
         assert self._graph is not None
-        # Where the loss is linear there is no graph to go through.
-        parts = self._graph[1]
-        curved = [place for place, part in enumerate(parts) if part.requires_grad]
-
-        def product(vector: Vector) -> Vector:
-            if not curved:
-                return torch.zeros_like(vector)
-            along = cut(vector, params)
-            rows = torch.autograd.grad(
-                [parts[place] for place in curved],
-                params,
-                [along[place] for place in curved],
-                retain_graph=True,
-                materialize_grads=True,
-            )
-            return torch.cat([row.reshape(-1) for row in rows])
-
-        return product
+        return product_through(self._graph[1], self._params)
 
     def _learn(self, start: Trial, direction: Vector, end: Trial) -> None:
         """Nothing: the Hessian is asked anew."""

@@ -69,6 +69,11 @@ def hessian_product(loss_fn: Loss, params: Sequence[Tensor]) -> Product:
     """
     loss = evaluated(loss_fn)
     gradients = torch.autograd.grad(loss, params, create_graph=True, materialize_grads=True)
+    return product_through(gradients, params)
+
+
+def product_through(gradients: Sequence[Tensor], params: Sequence[Tensor]) -> Product:
+    """The map v -> H v, from gradients of the loss that have their graph."""
     # Where the loss is linear, or does not depend on a parameter at all, there is no graph.
     curved = [place for place, gradient in enumerate(gradients) if gradient.requires_grad]
 
