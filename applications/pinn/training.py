@@ -277,8 +277,7 @@ def sample_features(problem: Problem, embedding: Embedding) -> Float[Tensor, "sa
 
 def unscaled(problem: Problem) -> Scales:
     """Scales of one throughout."""
-    rates = dict.fromkeys(problem.region, 1.0)
-    return Scales(rates, scales_of(problem).values, scales_of(problem).points)
+    return replace(scales_of(problem), rates=dict.fromkeys(problem.region, 1.0))
 
 
 def _waves(problem: Problem, setup: Setup, seed: int) -> Tensor | None:
