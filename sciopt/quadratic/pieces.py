@@ -53,7 +53,7 @@ class Pieces:
         return self.slopes + np.tensordot(limit_multipliers, self.signs, 1)
 
     def value(self, point: np.ndarray, limit_multipliers: np.ndarray) -> np.ndarray:
-        """phi of each variable with the norm limits at these multipliers; leading axes allowed."""
+        """Phi of each variable with the norm limits at these multipliers; leading axes allowed."""
         found = np.zeros_like(point)
         costs = len(self.rates) - len(self.limits)
         for kink, center in enumerate(self.centers):

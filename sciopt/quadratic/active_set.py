@@ -1,0 +1,169 @@
+"""A block active-set method: exact after a few systems of the size of the support.
+
+Suppose which variables are free and which rows act, solve those equations, and change at once all
+suppositions that the solution contradicts: free variables beyond their interval are pinned, pinned
+ones whose multiplier has the wrong sign are released. This is a primal-dual active-set, that is, a
+semismooth Newton method on the optimality conditions (Hintermueller, Ito & Kunisch 2003). Two
+departures: variables are pinned until the point is feasible before any is released, and not more
+are released at a time than a block that doubles, so that the systems stay as small as the support
+of the solution.
+
+Nothing forbids that to cycle. So a block counts only if it lowers the objective; where it does not,
+a smaller one is tried, and in the end a single variable, by the walk of `walk.py` that is certain to
+lower it. Each working set's minimum is therefore lower than the last, none comes back, and the
+method ends.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from sciopt.quadratic.optimality import Optimum, judged, release, wishes
+from sciopt.quadratic.walk import ROUND_OFF, walk
+from sciopt.quadratic.working_set import TOLERANCE, Arrays, Minimiser, WorkingSet, minimiser
+
+# Without a feasible point after so many systems, somebody else has to find the first.
+PASSES_TO_FEASIBLE = 40
+# Systems solved in all before giving up, per variable; far more than ever seen.
+MOST = 20
+# Walks of no length in a row after which the lowest index goes first (Bland's rule).
+PATIENCE = 20
+
+# A walk may start at a point that misses rows by so little: it ends where they hold.
+NEARLY = 1e-7
+
+Vector = Float[np.ndarray, " n"]
+
+
+def active_set(arrays: Arrays, working: WorkingSet, point: Vector) -> Optimum | None:
+    """The optimum found from these suppositions; None if no feasible point was found.
+
+    `point` lies in the bounds and agrees with the working set's states; if it also satisfies the
+    rows, the method cannot fail to find one.
+
+    Raises:
+        LinAlgError: Q is singular on a set of free variables.
+    """
+    trial = working.copy()
+    found, passes = _feasible(arrays, trial)
+    if found is None and _satisfies_rows(arrays, point):
+        trial = working.copy()
+        found, used = walk(arrays, trial, point)
+        passes += used
+    if found is None:
+        trial = working.copy()
+        found, used = _first_feasible(arrays, trial)
+        passes += used
+    return None if found is None else _descend(arrays, judged(arrays, trial, found, passes))
+
+
+def _descend(arrays: Arrays, best: Optimum) -> Optimum:
+    """From one feasible minimiser to lower ones, until none of its multipliers is wrong."""
+    n, passes = len(arrays.linear), best.passes
+    block, idle = max(8, int(n**0.5)), 0
+    while passes < MOST * n + 1000 and idle < n + PATIENCE:
+        wish, rising = wishes(arrays, best.working, best.at, best.reduced)
+        candidates = np.flatnonzero(wish)
+        if not len(candidates):
+            break
+        # After too many walks of no length, the lowest index goes first.
+        chosen = candidates[:1] if idle > PATIENCE else _worst(wish, candidates, block)
+        for go in (_feasible, partial(walk, point=best.at.point)):
+            trial = best.working.copy()
+            release(arrays, trial, chosen, rising)
+            found, used = go(arrays, trial)
+            passes += used
+            if found and (lower := judged(arrays, trial, found, passes)).objective < best.objective:
+                block, idle, best = min(2 * block, n), 0, lower
+                break
+        else:
+            if block == 1 and found:
+                best = judged(arrays, trial, found, passes)
+            block, idle = max(block // 8, 1), idle + 1
+    return best
+
+
+def _satisfies_rows(arrays: Arrays, point: Vector) -> bool:
+    """Whether a point lies in the range of every row and norm limit, nearly."""
+    values, limits = arrays.rows @ point, arrays.pieces.limits
+    room = NEARLY * (1 + abs(arrays.rows) @ abs(point))
+    inside = (values <= arrays.row_upper + room) & (values >= arrays.row_lower - room)
+    return bool(inside.all() and (arrays.pieces.norms(point) <= limits * (1 + NEARLY)).all())
+
+
+def _first_feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
+    """The first feasible minimiser; changes `working`.
+
+    Where too few variables are free for an equation to hold, those that help are released.
+    """
+    passes, few = 0, max(8, int(len(arrays.linear) ** 0.5))
+    while passes < PASSES_TO_FEASIBLE:
+        found, used = _pin(arrays, working)
+        passes += used
+        if found is None or not found.short:
+            return found, passes
+        at = judged(arrays, working, found, passes)
+        wish, rising = wishes(arrays, working, found, at.reduced)
+        helpful = np.flatnonzero(wish[: len(working.states)])
+        if not len(helpful):
+            return None, passes
+        release(arrays, working, _worst(wish, helpful, few), rising)
+        few *= 2
+    return None, passes
+
+
+def _feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
+    """The minimiser after pinning, or None where that leaves too few variables free."""
+    found, used = _pin(arrays, working)
+    return (found if found and not found.short else None), used
+
+
+def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
+    """The minimiser after pinning and activating until it violates nothing; changes `working`."""
+    parts = arrays.pieces
+    for passes in range(1, PASSES_TO_FEASIBLE):
+        found = minimiser(arrays, working)
+        if found.short:
+            return found, passes
+        interval, values = working.states[found.free] >> 1, found.point[found.free]
+        room = ROUND_OFF * abs(found.point).max()
+        below = values < parts.ends[interval, found.free] - room
+        above = values > parts.ends[interval + 1, found.free] + room
+        if not (below.any() or above.any()) and not _activate(arrays, working, found.point):
+            return found, passes
+        beyond = np.flatnonzero(below | above)
+        if 2 * len(beyond) > len(found.free):
+            # Pinning all might leave too few for the equations: the larger half.
+            ends = np.where(
+                below, parts.ends[interval, found.free], parts.ends[interval + 1, found.free]
+            )
+            kept = beyond[np.argsort(abs(values - ends)[beyond])[: len(beyond) // 2]]
+            below[kept] = above[kept] = False
+        working.states[found.free[below]] -= 1
+        working.states[found.free[above]] += 1
+    return None, PASSES_TO_FEASIBLE
+
+
+def _activate(arrays: Arrays, working: WorkingSet, point: Vector) -> bool:
+    """Let the rows act that lie beyond their range, and norms that are too long; say if any does."""
+    values = arrays.rows @ point
+    room = TOLERANCE * (1 + abs(arrays.rows) @ abs(point))
+    idle = working.rows == 0
+    over = idle & (values > arrays.row_upper + room)
+    under = idle & (values < arrays.row_lower - room)
+    norms, limits = arrays.pieces.norms(point), arrays.pieces.limits
+    long = ~working.limits & (norms > limits + TOLERANCE * (1 + limits))
+    working.rows[over] = 1
+    working.rows[under] = -1
+    working.limits[long] = True
+    return bool(over.any() or under.any() or long.any())
+
+
+def _worst(wish: Vector, candidates: np.ndarray, block: int) -> np.ndarray:
+    """The `block` candidates of largest wish."""
+    if len(candidates) <= block:
+        return candidates
+    return candidates[np.argpartition(-wish[candidates], block - 1)[:block]]

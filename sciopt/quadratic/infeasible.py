@@ -1,0 +1,142 @@
+"""Why no point satisfies all constraints, in words, each sentence checked before it is said."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sciopt.quadratic.program import InfeasibleProgram, QuadraticProgram, UnboundedProgram
+from sciopt.quadratic.working_set import Arrays
+
+# A conflict smaller than this, relative to the numbers in it, is round-off.
+CONFLICT = 1e-9
+SHOWN = 5
+
+
+def conflict_of_one_row(program: QuadraticProgram, arrays: Arrays) -> InfeasibleProgram | None:
+    """The error if one row alone, or one norm limit, cannot hold within the bounds."""
+    lower, upper = arrays.pieces.breakpoints[[0, -1]]
+    for name, row, least, most in zip(
+        program.rows.names, arrays.rows, arrays.row_lower, arrays.row_upper, strict=True
+    ):
+        low, high = (reach(row, lower, upper), -reach(-row, lower, upper))
+        if low > most + CONFLICT * (1 + abs(most)):
+            return InfeasibleProgram(_sentence(program, name, row, "lower", low, ">", most))
+        if high < least - CONFLICT * (1 + abs(least)):
+            return InfeasibleProgram(_sentence(program, name, row, "upper", high, "<", least))
+    for limit, center in zip(
+        program.norm_limits,
+        arrays.pieces.centers[::-1][::-1][-len(program.norm_limits) :]
+        if program.norm_limits
+        else [],
+        strict=True,
+    ):
+        nearest = abs(np.clip(center, lower, upper) - center).sum()
+        if nearest > limit.limit + CONFLICT * (1 + limit.limit):
+            return InfeasibleProgram(
+                f"{limit.name}: within the bounds the sum of absolute distances is at least "
+                f"{nearest:.6g} > limit {limit.limit:g}"
+            )
+    return None
+
+
+def reach(row: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
+    """The least value of row @ w within the bounds."""
+    used = row != 0
+    return float(np.where(row > 0, row * lower, row * upper)[used].sum())
+
+
+def _sentence(
+    program: QuadraticProgram,
+    name: str,
+    row: np.ndarray,
+    side: str,
+    sum_: float,
+    sign: str,
+    bound: float,
+) -> str:
+    """`upper bounds 0.02 x 20 = 0.4 < budget 1`, or as much as there is to say."""
+    used = np.flatnonzero(row)
+    what = f"{name} {bound:g}" if np.isfinite(bound) else name
+    values = (program.upper if side == "upper" else program.lower).numpy(force=True)[used]
+    if (row[used] == 1).all() and len(set(values)) == 1:
+        return f"{side} bound {values[0]:g} x {len(used)} variables = {sum_:.6g} {sign} {what}"
+    extreme = "at most" if side == "upper" else "at least"
+    return (
+        f"within the bounds on {_names(program, used)} the value of {name} is {extreme} "
+        f"{sum_:.6g} {sign} {bound:g}"
+    )
+
+
+def _names(program: QuadraticProgram, index: np.ndarray) -> str:
+    shown = [program.name_of(int(variable)) for variable in index[:SHOWN]]
+    more = f" and {len(index) - SHOWN} more" if len(index) > SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def conflict_of_rows(
+    program: QuadraticProgram, arrays: Arrays, rows: np.ndarray, limits: np.ndarray
+) -> InfeasibleProgram:
+    """The error that multipliers prove by Farkas's lemma.
+
+    The combination of rows has a least value within the bounds that exceeds what its right-hand
+    sides allow.
+    """
+    lower, upper = arrays.pieces.breakpoints[[0, -1]]
+    largest = max(abs(rows).max(initial=0), abs(limits).max(initial=0), np.finfo(float).tiny)
+    rows, limits = rows / largest, limits / largest
+    rows = np.where(abs(rows) > 1e-7, rows, 0)
+    limits = np.where(limits > 1e-7, limits, 0)
+    names = [name for name, row in zip(program.rows.names, rows, strict=True) if row]
+    names += [limit.name for limit, by in zip(program.norm_limits, limits, strict=True) if by]
+    allowed = float(
+        np.where(rows > 0, arrays.row_upper, arrays.row_lower)[rows != 0] @ rows[rows != 0]
+    )
+    allowed += float(limits @ arrays.pieces.limits)
+    combined = rows @ arrays.rows
+    combined[abs(combined) < 1e-9 * max(abs(combined).max(initial=0), 1)] = 0
+    least = _least(arrays, combined, limits, lower, upper)
+    together = " and ".join(names) if names else "the bounds"
+    if least > allowed + CONFLICT * (1 + abs(allowed)):
+        terms = [
+            f"{by:+.4g} {name}" for name, by in zip(program.rows.names, rows, strict=True) if by
+        ]
+        terms += [
+            f"{by:+.4g} {limit.name}"
+            for limit, by in zip(program.norm_limits, limits, strict=True)
+            if by
+        ]
+        return InfeasibleProgram(
+            f"{together} exclude each other: within the bounds the combination {' '.join(terms)} "
+            f"is at least {least:.6g}, and these constraints allow at most {allowed:.6g}"
+        )
+    return InfeasibleProgram(
+        f"no point satisfies {together} within the bounds on each variable, as far as an interior "
+        "point method can tell"
+    )
+
+
+def _least(
+    arrays: Arrays, combined: np.ndarray, limits: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> float:
+    """The least of combined @ w + sum_l limits_l |w - center_l| within the bounds."""
+    places = arrays.pieces.breakpoints
+    rest = abs(combined) - limits.sum() <= 0
+    places = np.where(np.isfinite(places), places, np.where(rest, 0.0, places))
+    values = combined * places
+    costs = len(arrays.pieces.centers) - len(limits)
+    for by, center in zip(limits, arrays.pieces.centers[costs:], strict=True):
+        values = values + by * abs(places - center) if by else values
+    return float(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf).min(0).sum())
+
+
+def endless(program: QuadraticProgram, direction: np.ndarray) -> UnboundedProgram:
+    """The error that names the variables in whose direction the objective falls without end."""
+    order = np.argsort(-abs(direction))
+    large = order[abs(direction[order]) > 1e-3 * abs(direction).max(initial=0)]
+    moves = ", ".join(
+        f"{program.name_of(int(variable))} {'up' if direction[variable] > 0 else 'down'}"
+        for variable in large[:SHOWN]
+    )
+    return UnboundedProgram(
+        f"the objective falls without end along {moves}: give these variables bounds, or Q a ridge"
+    )

@@ -1,0 +1,90 @@
+"""What the optimality conditions say of a minimiser over a working set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from sciopt.quadratic.certificate import gap_of_rows, gap_of_variables
+from sciopt.quadratic.working_set import Arrays, Minimiser, WorkingSet
+
+ROUND_OFF = float(np.finfo(np.float64).eps)
+
+Vector = Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The minimiser over a working set, feasible, and how far it can be from the minimum."""
+
+    at: Minimiser
+    working: WorkingSet
+    reduced: Vector
+    """Qw - c + A'l"""
+    objective: float
+    gap: float
+    passes: int
+
+
+def judged(arrays: Arrays, working: WorkingSet, found: Minimiser, passes: int) -> Optimum:
+    """The minimiser with its objective and certificate."""
+    parts, point = arrays.pieces, found.point
+    held = np.flatnonzero(point)
+    gradient = arrays.form.times(held, point[held]) - arrays.linear
+    reduced = gradient + found.rows @ arrays.rows
+    objective = 0.5 * float(point @ gradient - point @ arrays.linear)
+    if len(parts.centers):
+        objective += float(parts.value(point, np.zeros(len(parts.limits))).sum())
+    gap = gap_of_variables(parts, arrays.form, point, reduced, found.limits, arrays.places)
+    values = arrays.rows @ point
+    gap += gap_of_rows(values, arrays.row_lower, arrays.row_upper, found.rows)
+    if len(parts.limits):
+        gap += float((found.limits * (parts.limits - parts.norms(point))).clip(0).sum())
+    return Optimum(found, working, reduced, objective, gap, passes)
+
+
+def wishes(
+    arrays: Arrays, working: WorkingSet, found: Minimiser, reduced: Vector
+) -> tuple[Float[np.ndarray, " all"], Bool[np.ndarray, " n"]]:
+    """How much each supposition wants to be given up, zero where not, and which variables to rise.
+
+    First the variables: a pinned one would move if the force -(Qw - c + A'l) on it is not between
+    the slopes beside its breakpoint. Then the rows and the norm limits whose multipliers have the
+    wrong sign.
+    """
+    parts, states = arrays.pieces, working.states
+    each = np.arange(len(states))
+    slopes = parts.slopes_with(found.limits)
+    room = 16 * ROUND_OFF * (abs(reduced).max() + abs(arrays.linear).max())
+    pinned = (states & 1) == 1
+    at = np.where(pinned, states >> 1, 0)
+    rise = -(reduced + slopes[parts.right[at, each], each])
+    fall = reduced + slopes[parts.left[at, each], each]
+    strongest = np.maximum(rise, fall)
+    of_variables = np.where(pinned & (strongest > room), strongest, 0)
+    if not len(arrays.rows) + len(parts.limits):
+        return of_variables, rise > fall
+    wrong_rows = (found.rows * working.rows < 0) & ~arrays.equations
+    wrong_limits = working.limits & (found.limits < 0)
+    of_rows = np.where(wrong_rows, abs(found.rows), 0)
+    of_limits = np.where(wrong_limits, abs(found.limits), 0)
+    return np.concatenate([of_variables, of_rows, of_limits]), rise > fall
+
+
+def release(
+    arrays: Arrays,
+    working: WorkingSet,
+    index: Int[np.ndarray, " released"],
+    rising: Bool[np.ndarray, " n"],
+) -> None:
+    """Give up suppositions, in the numbering of `wishes`."""
+    parts, n = arrays.pieces, len(working.states)
+    variables = index[index < n]
+    at = working.states[variables] >> 1
+    above, below = parts.right[at, variables], parts.left[at, variables]
+    working.states[variables] = 2 * np.where(rising[variables], above, below)
+    rest = index[index >= n] - n
+    working.rows[rest[rest < len(working.rows)]] = 0
+    working.limits[rest[rest >= len(working.rows)] - len(working.rows)] = False

@@ -1,0 +1,174 @@
+"""The equations that hold when it is known which variables are free and which constraints act.
+
+Given a state of every variable and the rows and norm limits that act, the minimiser solves one
+symmetric system
+
+    [ Q_FF  B' ] [ w_F ]   [ c_F - slope_F - Q_FP w_P ]
+    [ B     0  ] [ l   ] = [ bounds - B_P w_P         ]
+
+by Cholesky of Q_FF and of its Schur complement B Q_FF^-1 B', which is as small as the constraints
+that act are few (Nocedal & Wright 2006, section 16.2). A norm limit acts as a row whose
+coefficients are the signs of w_i - center_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import LinAlgError
+from scipy.linalg.lapack import dpotrf, dpotrs
+
+from sciopt.quadratic.certificate import implied_places
+from sciopt.quadratic.forms import Form, as_numpy
+from sciopt.quadratic.pieces import Pieces, pieces
+from sciopt.quadratic.program import QuadraticProgram
+
+TOLERANCE = 1e-11
+PUSH = 1e3
+# A pivot of Cholesky's method so much smaller than the largest is made of round-off.
+SINGULAR = 1e-14
+
+Vector = Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A program as arrays, with its bounds and costs as pieces."""
+
+    form: Form
+    linear: Vector
+    pieces: Pieces
+    places: Float[np.ndarray, "p n"]
+    rows: Float[np.ndarray, "rows n"]
+    row_lower: Float[np.ndarray, " rows"]
+    row_upper: Float[np.ndarray, " rows"]
+    equations: np.ndarray
+
+    @classmethod
+    def of(cls, program: QuadraticProgram) -> Arrays:
+        """Share the program's memory where it lies on the CPU."""
+        rows, lower, upper = (
+            part.numpy(force=True)
+            for part in (program.rows.matrix, program.rows.lower, program.rows.upper)
+        )
+        linear = program.linear.numpy(force=True)
+        form = as_numpy(program.form)
+        parts = pieces(program)
+        places = implied_places(parts.breakpoints, rows, lower, upper)
+        return cls(form, linear, parts, places, rows, lower, upper, lower == upper)
+
+
+@dataclass
+class WorkingSet:
+    """What is supposed to hold with equality.
+
+    `states` as in `pieces.py`; `rows` 1 where the upper bound acts, -1 where the lower one does,
+    else 0; `limits` says which norm limits act.
+    """
+
+    states: Int[np.ndarray, " n"]
+    rows: Int[np.ndarray, " rows"]
+    limits: np.ndarray
+
+    def copy(self) -> WorkingSet:
+        """One that may be changed."""
+        return WorkingSet(self.states.copy(), self.rows.copy(), self.limits.copy())
+
+
+@dataclass(frozen=True)
+class Minimiser:
+    """The minimiser over a working set, its multipliers, and what was solved on the way."""
+
+    point: Vector
+    rows: Float[np.ndarray, " rows"]
+    limits: Float[np.ndarray, " limits"]
+    free: Int[np.ndarray, " free"]
+    short: float
+    """by how much the equations of the working set fail to hold, where too few are free"""
+    factor: Factor
+
+
+class Factor:
+    """The system of a working set, ready for any right-hand side."""
+
+    def __init__(self, block: Float[np.ndarray, "f f"], border: Float[np.ndarray, "b f"]):
+        # A symmetric array's transpose is itself in the order that LAPACK wants.
+        self.cholesky, failed = dpotrf(block.T, lower=1, clean=0, overwrite_a=1)
+        pivots = self.cholesky.diagonal() ** 2
+        if failed or pivots.min(initial=np.inf) < SINGULAR * pivots.max(initial=0):
+            raise LinAlgError("Q is singular on the free variables")
+        self.border = border
+        self.from_border = self._within(border.T)
+        self.schur = border @ self.from_border
+
+    def _within(self, right: np.ndarray) -> np.ndarray:
+        return dpotrs(self.cholesky, right, lower=1)[0] if right.size else np.zeros_like(right)
+
+    def solve(self, right: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Free variables and multipliers; by least squares where rows are dependent."""
+        inside = self._within(right)
+        excess = self.border @ inside - bounds
+        if len(bounds) == 1 and self.schur[0, 0] > 0:
+            multipliers = excess / self.schur[0, 0]
+            return inside - self.from_border[:, 0] * multipliers, multipliers
+        scale = 1 / np.sqrt(np.maximum(self.schur.diagonal(), np.finfo(float).tiny))
+        scaled = self.schur * scale * scale[:, None]
+        values, multipliers = inside, np.zeros(len(bounds))
+        for _ in range(2):  # the second time on what round-off left of the equations
+            step = scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
+            values = values - self.from_border @ step
+            multipliers += step
+            excess = self.border @ values - bounds
+        return values, multipliers
+
+
+def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
+    """The minimiser over a working set.
+
+    Raises:
+        LinAlgError: Q is singular, to working precision, on the free variables.
+    """
+    parts, states = arrays.pieces, working.states
+    pinned = states & 1
+    free = np.flatnonzero(pinned == 0)
+    interval = states[free] >> 1
+    point = np.where(pinned, parts.ends[(states + 1) >> 1, np.arange(len(states))], 0.0)
+    acting = np.flatnonzero(working.rows)
+    limits = np.flatnonzero(working.limits)
+    border = arrays.rows[acting[:, None], free]
+    bounds = np.where(working.rows > 0, arrays.row_upper, arrays.row_lower)[acting]
+    right = arrays.linear[free] - parts.slopes[interval, free]
+    holding = np.flatnonzero(point)
+    if len(holding):
+        bounds = bounds - arrays.rows[acting[:, None], holding] @ point[holding]
+        right -= _times_on(arrays.form, free, holding, point[holding])
+    if len(limits):
+        signs = parts.signs[limits[:, None], interval, free]
+        centers = parts.centers[len(parts.rates) - len(parts.limits) :][limits]
+        of_pinned = (abs(point - centers) * pinned).sum(1)
+        of_free = (signs * centers[:, free]).sum(1)
+        border = np.concatenate([border, signs])
+        bounds = np.concatenate([bounds, parts.limits[limits] - of_pinned + of_free])
+    factor = Factor(arrays.form.block(free), border)
+    point[free], multipliers = factor.solve(right, bounds)
+    of_rows, of_limits = np.zeros(len(arrays.rows)), np.zeros(len(parts.limits))
+    of_rows[acting] = multipliers[: len(acting)]
+    of_limits[limits] = multipliers[len(acting) :]
+    left = border @ point[free] - bounds
+    short = float(abs(left).max(initial=0))
+    if short <= TOLERANCE * (1 + abs(point).max()):
+        short = 0.0
+    else:
+        # Too few are free for these equations: multipliers so large that the next to be released
+        # are those that help.
+        push = PUSH * (abs(arrays.linear).max() + arrays.form.diagonal().max()) / short
+        of_rows[acting] += push * left[: len(acting)]
+        of_limits[limits] += push * left[len(acting) :]
+    return Minimiser(point, of_rows, of_limits, free, short, factor)
+
+
+def _times_on(form: Form, rows: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(Q w) on some rows, for the w that is `values` on the index."""
+    return form.times(index, values)[rows]
