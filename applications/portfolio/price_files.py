@@ -7,6 +7,8 @@ cannot be read for certain is an error that names the file's line and column, ne
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -45,17 +47,40 @@ def read_table(
     Raises:
         InvalidPricesError: naming the file, and the line and column.
     """
-    if not file.is_file():
-        raise InvalidPricesError(f"{file}: there is no such file")
-    try:
-        if file.suffix in (".parquet", ".pq"):
+    if file.suffix in (".parquet", ".pq"):
+        with _blamed_on(file):
             return _of_parquet(file, date_format)
-        header, cells = _cells(_text(file), delimiter)
+    header, cells = read_cells(file, delimiter)
+    with _blamed_on(file):
         _refuse_one_asset(header)
         if _is_long(header):
             return _of_long(header, cells, decimal, date_format)
         values = _numbers(cells.iloc[:, 1:].set_axis(header[1:], axis=1), decimal)
         return values.set_axis(_dates(cells.iloc[:, 0], header[0], date_format))
+
+
+def read_cells(file: Path, delimiter: str = "") -> tuple[list[str], pd.DataFrame]:
+    """The header of a CSV, and every cell below it as text without surrounding space.
+
+    Columns are numbered, rows by the file's lines, counted from 0. Raises as `read_table`.
+    """
+    with _blamed_on(file):
+        return _cells(_text(file), delimiter)
+
+
+def read_numbers(file: Path, cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of `read_cells` as floats. Raises as `read_table`."""
+    with _blamed_on(file):
+        return _numbers(cells, ".")
+
+
+@contextmanager
+def _blamed_on(file: Path) -> Iterator[None]:
+    """Say in which file it is that an error occurs."""
+    try:
+        if not file.is_file():
+            raise InvalidPricesError(": there is no such file")
+        yield
     except InvalidPricesError as error:
         raise InvalidPricesError(f"{file}{error}") from None
 
@@ -73,7 +98,6 @@ def _text(file: Path) -> str:
 
 
 def _cells(text: str, delimiter: str) -> tuple[list[str], pd.DataFrame]:
-    """The header, and every cell below it as text without surrounding space."""
     delimiter = _delimiter(text.splitlines(), delimiter)
     try:
         # Blank lines are kept until lines have been counted.
@@ -121,7 +145,7 @@ def _delimiter(lines: list[str], given: str) -> str:
         )
     if not found:
         raise InvalidPricesError(
-            f", line 1: one column only, {header!r}; expected a date and a column per asset, "
+            f", line 1: one column only, {header!r}; expected more, "
             "divided by comma, semicolon, tab or |; another sign is named by --delimiter"
         )
     return found

@@ -59,7 +59,7 @@ def test_a_date_format_given_decides_what_is_ambiguous(tmp_path: Path) -> None:
         ("\n  \n", "prices.csv is empty"),
         ("Date,A\n", "holds a header and no prices"),
         ("\nDate,A\n2020-01-30,1\n", "line 1: blank; the header must come first"),
-        ("Date A\n2020-01-30 1\n", "line 1: one column only, 'Date A'; expected a date and a"),
+        ("Date A\n2020-01-30 1\n", "line 1: one column only, 'Date A'; expected more, divided"),
         ("Date,A,,B\n2020-01-30,1,2,3\n", "line 1: column 3 has no name; name its asset"),
         ("Date,A\n2020-01-30,1\n2020-01-31,2,3\n", "Expected 2 fields in line 3, saw 3"),
         ("Date,A\n2020-01-30,1\n\n31st,2\n", "line 4, column 'Date': '31st' is not a date; exp"),
