@@ -7,6 +7,7 @@ costs and norm limits share, then `active_set.py` for the method.
 """
 
 from sciopt.quadratic.forms import Dense, FactorModel, Form, Returns, Shrunk
+from sciopt.quadratic.path import Corner, corners, frontier, max_ratio, target_risk
 from sciopt.quadratic.program import (
     InfeasibleProgram,
     NormLimit,
@@ -19,6 +20,7 @@ from sciopt.quadratic.program import (
 from sciopt.quadratic.solve import solve
 
 __all__ = [
+    "Corner",
     "Dense",
     "FactorModel",
     "Form",
@@ -30,6 +32,10 @@ __all__ = [
     "Shrunk",
     "Solution",
     "UnboundedProgram",
+    "corners",
+    "frontier",
+    "max_ratio",
     "quadratic_program",
     "solve",
+    "target_risk",
 ]
