@@ -60,6 +60,11 @@ def _found(
 ) -> Optimum:
     """The optimum of `posed`, the program with or without a proximal term."""
     found = active_set(posed, working, point)
+    if found is None:
+        # A round objective makes a feasible point easy to find, and from one nothing can go wrong.
+        variance = float(arrays.form.diagonal().mean()) or 1.0
+        round_ = active_set(replace(posed, form=Ridged(posed.form, variance)), working, point)
+        found = round_ and active_set(posed, round_.working, round_.at.point)
     if found is None and (conflict := conflict_of_one_row(program, arrays)):
         raise conflict
     return found or _from_inside(program, posed, arrays)
