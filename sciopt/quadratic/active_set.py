@@ -66,7 +66,7 @@ def _descend(arrays: Arrays, best: Optimum) -> Optimum:
     block, idle = max(8, int(n**0.5)), 0
     while passes < MOST * n + 1000 and idle < n + PATIENCE:
         wish, rising = wishes(arrays, best.working, best.at, best.reduced)
-        candidates = np.flatnonzero(wish)
+        candidates = wish.nonzero()[0]
         if not len(candidates):
             break
         # After too many walks of no length, the lowest index goes first.
@@ -107,7 +107,7 @@ def _first_feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | No
             return found, passes
         at = judged(arrays, working, found, passes)
         wish, rising = wishes(arrays, working, found, at.reduced)
-        helpful = np.flatnonzero(wish[: len(working.states)])
+        helpful = wish[: len(working.states)].nonzero()[0]
         if not len(helpful):
             return None, passes
         release(arrays, working, _worst(wish, helpful, few), rising)
@@ -134,7 +134,7 @@ def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
         above = values > parts.ends[interval + 1, found.free] + room
         if not (below.any() or above.any()) and not _activate(arrays, working, found.point):
             return found, passes
-        beyond = np.flatnonzero(below | above)
+        beyond = (below | above).nonzero()[0]
         if 2 * len(beyond) > len(found.free):
             # Pinning all might leave too few for the equations: the larger half.
             ends = np.where(

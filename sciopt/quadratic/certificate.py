@@ -77,7 +77,9 @@ def implied_places(
 def _tighten(places: Float[np.ndarray, "p n"], row: Vector, most: float) -> None:
     """Bounds implied by `row @ w <= most`, in the place of infinite ones."""
     used = row != 0
-    least = np.where(used, np.where(row > 0, row * places[0], row * places[-1]), 0)
+    least = np.zeros_like(row)
+    for end, side in ((places[0], row > 0), (places[-1], row < 0)):
+        least[side] = row[side] * end[side]
     endless = np.isinf(least)
     if not np.isfinite(most) or endless.sum() > 1:
         return

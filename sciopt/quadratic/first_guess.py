@@ -34,7 +34,7 @@ def first_guess(arrays: Arrays) -> tuple[WorkingSet, Vector]:
         states[open_ended] = 2
     # The best of those that could still grow, or shrink.
     able = (point < upper) & ~open_ended & (loose | (lower < upper))
-    candidates = np.flatnonzero(able)
+    candidates = able.nonzero()[0]
     best = (
         candidates[np.argpartition(score[candidates], few - 1)[:few]]
         if len(candidates) > few

@@ -103,7 +103,7 @@ class FactorModel:
     def times(self, index: Array, values: Array) -> Array:
         """Q w for the w that is `values` on the index and zero elsewhere, of shape (n, ...)."""
         found = self.loadings @ (self.loadings[index].T @ values)
-        found[index] += (self.specific[index] * values.T).T
+        found[index] += _rows_scaled(self.specific[index], values)
         return found
 
     def lowest_eigenvalue(self) -> float:
@@ -136,7 +136,7 @@ class Shrunk:
     def times(self, index: Array, values: Array) -> Array:
         """Q w for the w that is `values` on the index and zero elsewhere, of shape (n, ...)."""
         found = (1 - self.intensity) * self.base.times(index, values)
-        found[index] += self.intensity * (self.target[index] * values.T).T
+        found[index] += self.intensity * _rows_scaled(self.target[index], values)
         return found
 
     def lowest_eigenvalue(self) -> float:
@@ -149,7 +149,7 @@ class Shrunk:
 class Ridged:
     """Q = base + ridge I: the form of a proximal step."""
 
-    base: Dense | Returns | FactorModel | Shrunk
+    base: Form
     ridge: float
 
     @property
@@ -177,6 +177,11 @@ class Ridged:
 
 
 Form: TypeAlias = Dense | Returns | FactorModel | Shrunk | Ridged
+
+
+def _rows_scaled(scales: Array, values: Array) -> Array:
+    """Each row of the values, or each value, times its scale."""
+    return scales.reshape(-1, *[1] * (values.ndim - 1)) * values
 
 
 def _add_to_diagonal(block: Array, values: Array | float) -> Array:

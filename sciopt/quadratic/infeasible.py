@@ -23,13 +23,8 @@ def conflict_of_one_row(program: QuadraticProgram, arrays: Arrays) -> Infeasible
             return InfeasibleProgram(_sentence(program, name, row, "lower", low, ">", most))
         if high < least - CONFLICT * (1 + abs(least)):
             return InfeasibleProgram(_sentence(program, name, row, "upper", high, "<", least))
-    for limit, center in zip(
-        program.norm_limits,
-        arrays.pieces.centers[::-1][::-1][-len(program.norm_limits) :]
-        if program.norm_limits
-        else [],
-        strict=True,
-    ):
+    centers = arrays.pieces.centers[len(arrays.pieces.rates) - len(program.norm_limits) :]
+    for limit, center in zip(program.norm_limits, centers, strict=True):
         nearest = abs(np.clip(center, lower, upper) - center).sum()
         if nearest > limit.limit + CONFLICT * (1 + limit.limit):
             return InfeasibleProgram(
@@ -41,8 +36,8 @@ def conflict_of_one_row(program: QuadraticProgram, arrays: Arrays) -> Infeasible
 
 def reach(row: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
     """The least value of row @ w within the bounds."""
-    used = row != 0
-    return float(np.where(row > 0, row * lower, row * upper)[used].sum())
+    rising, falling = row > 0, row < 0
+    return float(row[rising] @ lower[rising] + row[falling] @ upper[falling])
 
 
 def _sentence(

@@ -31,7 +31,7 @@ class Optimum:
 def judged(arrays: Arrays, working: WorkingSet, found: Minimiser, passes: int) -> Optimum:
     """The minimiser with its objective and certificate."""
     parts, point = arrays.pieces, found.point
-    held = np.flatnonzero(point)
+    held = point.nonzero()[0]
     gradient = arrays.form.times(held, point[held]) - arrays.linear
     reduced = gradient + found.rows @ arrays.rows
     objective = 0.5 * float(point @ gradient - point @ arrays.linear)

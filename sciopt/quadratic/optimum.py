@@ -90,7 +90,8 @@ def _proximal(
     Every step is a program whose Q is safely positive definite, and the gap is that of the program
     itself (Rockafellar 1976).
     """
-    ridge = RIDGE * float(arrays.form.diagonal().mean()) or 1.0
+    variance = float(arrays.form.diagonal().mean())
+    ridge = RIDGE * (variance or float(abs(arrays.linear).max())) or 1.0
     ridged = replace(arrays, form=Ridged(arrays.form, ridge))
     center, best, passes, idle = None, None, 0, 0
     for _ in range(PROXIMAL_STEPS):

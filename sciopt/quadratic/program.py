@@ -19,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sciopt.quadratic.forms import Form, as_tensors
+from sciopt.rule import Real
 
-Values: TypeAlias = float | Sequence[float] | np.ndarray | Tensor
+Values: TypeAlias = Real | Sequence[Real] | np.ndarray | Tensor
 """One number for all variables, or one number each."""
 
 
@@ -79,7 +80,7 @@ def quadratic_program(
     form: Form,
     linear: Values = 0.0,
     *,
-    budget: float | tuple[float, float] | None = 1.0,
+    budget: Real | tuple[Real, Real] | None = 1.0,
     lower: Values = 0.0,
     upper: Values = float("inf"),
     cost: Values = 0.0,
@@ -143,7 +144,7 @@ def _device_of(form: Form) -> torch.device:
 
 
 def _all_rows(
-    budget: float | tuple[float, float] | None, rows: Rows | None, n: int, device: torch.device
+    budget: Real | tuple[Real, Real] | None, rows: Rows | None, n: int, device: torch.device
 ) -> Rows:
     """The rows with the budget in front."""
     options = {"dtype": torch.float64, "device": device}
@@ -176,25 +177,30 @@ def _check(program: QuadraticProgram) -> None:
     """Raise ValueError for what no solver could make sense of."""
     if program.names and len(program.names) != program.size:
         raise ValueError(f"{program.size} variables need as many names, got {len(program.names)}")
-    for what in ("linear", "cost", "held"):
-        _check_each(program, torch.isfinite(getattr(program, what)), f"{what} must be finite")
-    if not bool(torch.isfinite(program.form.diagonal()).all()):
-        _check_each(program, torch.isfinite(program.form.diagonal()), "Q must be finite")
-    _check_each(program, program.form.diagonal() >= 0, "Q must have a diagonal >= 0")
-    _check_each(program, program.cost >= 0, "cost must be >= 0")
+    diagonal = program.form.diagonal()
+    _check_each(program, torch.isfinite(program.linear), "linear must be finite")
+    _check_each(program, torch.isfinite(program.held), "held must be finite")
+    _check_each(program, (program.cost >= 0) & torch.isfinite(program.cost), "cost must be >= 0")
+    _check_each(program, (diagonal >= 0) & torch.isfinite(diagonal), "Q_ii must be >= 0")
     _check_each(program, program.lower <= program.upper, "lower must not exceed upper")
     _check_each(program, program.lower < float("inf"), "lower must be less than inf")
     _check_each(program, program.upper > -float("inf"), "upper must be greater than -inf")
-    rows = program.rows
+    _check_rows(program.rows)
+    for limit in program.norm_limits:
+        if limit.center.shape != (program.size,) or not limit.limit >= 0:
+            raise ValueError(
+                f"constraint {limit.name!r}: needs {program.size} centers and a limit >= 0, got "
+                f"shape {tuple(limit.center.shape)} and {limit.limit}"
+            )
+
+
+def _check_rows(rows: Rows) -> None:
     for name, low, high in zip(rows.names, rows.lower.tolist(), rows.upper.tolist(), strict=True):
         if not low <= high:
             raise ValueError(f"constraint {name!r}: lower {low:g} must not exceed upper {high:g}")
     if not bool(torch.isfinite(rows.matrix).all()):
         row = int((~torch.isfinite(rows.matrix)).any(1).nonzero()[0])
         raise ValueError(f"constraint {rows.names[row]!r} has a coefficient that is not finite")
-    for limit in program.norm_limits:
-        if not limit.limit >= 0:
-            raise ValueError(f"constraint {limit.name!r}: limit must be >= 0, got {limit.limit}")
 
 
 def _check_each(program: QuadraticProgram, fine: Tensor, what: str) -> None:

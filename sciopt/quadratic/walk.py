@@ -44,7 +44,7 @@ def _first_in_the_way(
 ) -> tuple[float, Callable[[], None]]:
     """The share of the way that is free, and what to do at its end."""
     parts, move = arrays.pieces, target - point
-    free = np.flatnonzero((working.states & 1) == 0)
+    free = ((working.states & 1) == 0).nonzero()[0]
     interval = working.states[free] >> 1
     goal = np.where(move[free] < 0, parts.ends[interval, free], parts.ends[interval + 1, free])
     move[abs(move) <= ROUND_OFF * abs(target).max()] = 0

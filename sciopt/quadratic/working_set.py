@@ -29,6 +29,9 @@ TOLERANCE = 1e-11
 PUSH = 1e3
 # A pivot of Cholesky's method so much smaller than the largest is made of round-off.
 SINGULAR = 1e-14
+# A pivot so small costs so many digits that the solution is refined.
+DELICATE = 1e-6
+REFINEMENTS = 2
 
 Vector = Float[np.ndarray, " n"]
 
@@ -99,6 +102,7 @@ class Factor:
         pivots = self.cholesky.diagonal() ** 2
         if failed or pivots.min(initial=np.inf) < SINGULAR * pivots.max(initial=0):
             raise LinAlgError("Q is singular on the free variables")
+        self.delicate = bool(pivots.min(initial=np.inf) < DELICATE * pivots.max(initial=0))
         self.border = border
         self.from_border = self._within(border.T)
         self.schur = border @ self.from_border
@@ -132,18 +136,18 @@ def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
     """
     parts, states = arrays.pieces, working.states
     pinned = states & 1
-    free = np.flatnonzero(pinned == 0)
+    free = (pinned == 0).nonzero()[0]
     interval = states[free] >> 1
     point = np.where(pinned, parts.ends[(states + 1) >> 1, np.arange(len(states))], 0.0)
-    acting = np.flatnonzero(working.rows)
-    limits = np.flatnonzero(working.limits)
+    acting = working.rows.nonzero()[0]
+    limits = working.limits.nonzero()[0]
     border = arrays.rows[acting[:, None], free]
     bounds = np.where(working.rows > 0, arrays.row_upper, arrays.row_lower)[acting]
     right = arrays.linear[free] - parts.slopes[interval, free]
-    holding = np.flatnonzero(point)
+    holding = point.nonzero()[0]
     if len(holding):
         bounds = bounds - arrays.rows[acting[:, None], holding] @ point[holding]
-        right -= _times_on(arrays.form, free, holding, point[holding])
+        right -= arrays.form.times(holding, point[holding])[free]
     if len(limits):
         signs = parts.signs[limits[:, None], interval, free]
         centers = parts.centers[len(parts.rates) - len(parts.limits) :][limits]
@@ -152,7 +156,12 @@ def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
         border = np.concatenate([border, signs])
         bounds = np.concatenate([bounds, parts.limits[limits] - of_pinned + of_free])
     factor = Factor(arrays.form.block(free), border)
-    point[free], multipliers = factor.solve(right, bounds)
+    values, multipliers = factor.solve(right, bounds)
+    for _ in range(REFINEMENTS if factor.delicate else 0):
+        force = right - arrays.form.times(free, values)[free] - multipliers @ border
+        correction, more = factor.solve(force, bounds - border @ values)
+        values, multipliers = values + correction, multipliers + more
+    point[free] = values
     of_rows, of_limits = np.zeros(len(arrays.rows)), np.zeros(len(parts.limits))
     of_rows[acting] = multipliers[: len(acting)]
     of_limits[limits] = multipliers[len(acting) :]
@@ -167,8 +176,3 @@ def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
         of_rows[acting] += push * left[: len(acting)]
         of_limits[limits] += push * left[len(acting) :]
     return Minimiser(point, of_rows, of_limits, free, short, factor)
-
-
-def _times_on(form: Form, rows: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(Q w) on some rows, for the w that is `values` on the index."""
-    return form.times(index, values)[rows]
