@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -155,7 +156,7 @@ def by_cvxpy(parts: Parts) -> tuple[str, float]:
         - parts.linear @ point
         + parts.cost @ cp.abs(point - parts.held)
     )
-    constraints = [cp.sum(point) >= parts.budget[0], cp.sum(point) <= parts.budget[1]]
+    constraints: list[Any] = [cp.sum(point) >= parts.budget[0], cp.sum(point) <= parts.budget[1]]
     bounded = np.isfinite(parts.lower), np.isfinite(parts.upper)
     if bounded[0].any():
         constraints.append(point[bounded[0]] >= parts.lower[bounded[0]])

@@ -8,10 +8,10 @@ departures: variables are pinned until the point is feasible before any is relea
 are released at a time than a block that doubles, so that the systems stay as small as the support
 of the solution.
 
-Nothing forbids that to cycle. So a block counts only if it lowers the objective; where it does not,
-a smaller one is tried, and in the end a single variable, by the walk of `walk.py` that is certain to
-lower it. Each working set's minimum is therefore lower than the last, none comes back, and the
-method ends.
+Nothing forbids that to cycle. So a block counts only if it lowers the objective; where it does
+not, the walk of `walk.py` is taken, and a smaller block tried, in the end a single variable, which
+is certain to lower it. Each working set's minimum is therefore lower than the last, none comes
+back, and the method ends.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
 
 
 def _activate(arrays: Arrays, working: WorkingSet, point: Vector) -> bool:
-    """Let the rows act that lie beyond their range, and norms that are too long; say if any does."""
+    """Let rows beyond their range act, and norms that are too long; say if any does."""
     values = arrays.rows @ point
     room = TOLERANCE * (1 + abs(arrays.rows) @ abs(point))
     idle = working.rows == 0

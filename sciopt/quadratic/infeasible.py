@@ -76,7 +76,6 @@ def conflict_of_rows(
     The combination of rows has a least value within the bounds that exceeds what its right-hand
     sides allow.
     """
-    lower, upper = arrays.pieces.breakpoints[[0, -1]]
     largest = max(abs(rows).max(initial=0), abs(limits).max(initial=0), np.finfo(float).tiny)
     rows, limits = rows / largest, limits / largest
     rows = np.where(abs(rows) > 1e-7, rows, 0)
@@ -89,7 +88,7 @@ def conflict_of_rows(
     allowed += float(limits @ arrays.pieces.limits)
     combined = rows @ arrays.rows
     combined[abs(combined) < 1e-9 * max(abs(combined).max(initial=0), 1)] = 0
-    least = _least(arrays, combined, limits, lower, upper)
+    least = _least(arrays, combined, limits)
     together = " and ".join(names) if names else "the bounds"
     if least > allowed + CONFLICT * (1 + abs(allowed)):
         terms = [
@@ -110,9 +109,7 @@ def conflict_of_rows(
     )
 
 
-def _least(
-    arrays: Arrays, combined: np.ndarray, limits: np.ndarray, lower: np.ndarray, upper: np.ndarray
-) -> float:
+def _least(arrays: Arrays, combined: np.ndarray, limits: np.ndarray) -> float:
     """The least of combined @ w + sum_l limits_l |w - center_l| within the bounds."""
     places = arrays.pieces.breakpoints
     rest = abs(combined) - limits.sum() <= 0

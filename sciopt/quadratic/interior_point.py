@@ -7,6 +7,7 @@ each |w - center| that costs or is limited.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import clarabel
 import numpy as np
@@ -14,6 +15,9 @@ from scipy import sparse
 
 from sciopt.quadratic.forms import Dense, FactorModel, Form, Returns, Shrunk
 from sciopt.quadratic.working_set import Arrays
+
+Sparse: TypeAlias = Any
+"""One of SciPy's sparse classes, between which its functions change as they please."""
 
 SOLVED = ("Solved", "AlmostSolved")
 
@@ -37,7 +41,7 @@ def interior_point(arrays: Arrays) -> InteriorPoint:
     n, parts = len(arrays.linear), arrays.pieces
     scale = float(arrays.form.diagonal().mean()) or 1.0
     within, lifts, diagonal = _lifted(arrays.form)
-    factor = sparse.csr_matrix(np.concatenate(lifts)) if lifts else sparse.csr_matrix((0, n))
+    factor: Sparse = sparse.csr_matrix(np.concatenate(lifts) if lifts else (0, n))
     kinks, many = len(parts.centers), factor.shape[0]
     quadratic = sparse.block_diag(
         [
@@ -49,7 +53,8 @@ def interior_point(arrays: Arrays) -> InteriorPoint:
     )
     linear = np.concatenate([-arrays.linear, np.zeros(many), parts.rates.ravel()])
     lower, upper = parts.breakpoints[0], parts.breakpoints[-1]
-    identity, wide = sparse.eye(n, format="csr"), sparse.csr_matrix
+    identity: Sparse = sparse.eye(n, format="csr")
+    wide = sparse.csr_matrix
     # Blocks of `matrix @ x <= bound`, the equations first.
     equal = np.flatnonzero(arrays.equations)
     above = np.flatnonzero(~arrays.equations & np.isfinite(arrays.row_upper))
@@ -75,11 +80,11 @@ def interior_point(arrays: Arrays) -> InteriorPoint:
     matrix = sparse.vstack([block for block, _ in blocks], format="csc")
     bounds = np.concatenate([bound for _, bound in blocks])
     equations = many + len(equal)
-    cones = [clarabel.ZeroConeT(equations), clarabel.NonnegativeConeT(len(bounds) - equations)]
-    settings = clarabel.DefaultSettings()
+    cones = [clarabel.ZeroConeT(equations), clarabel.NonnegativeConeT(len(bounds) - equations)]  # pyright: ignore[reportAttributeAccessIssue]
+    settings = clarabel.DefaultSettings()  # pyright: ignore[reportAttributeAccessIssue]
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    answer = clarabel.DefaultSolver(
+    answer = clarabel.DefaultSolver(  # pyright: ignore[reportAttributeAccessIssue]
         quadratic / scale, linear / scale, matrix, bounds, cones, settings
     ).solve()
     dual = np.array(answer.z)
@@ -95,12 +100,12 @@ def interior_point(arrays: Arrays) -> InteriorPoint:
     )
 
 
-def _padded(block: np.ndarray | sparse.csr_matrix, columns: int) -> sparse.spmatrix:
-    block = sparse.csr_matrix(block)
-    return sparse.hstack([block, sparse.csr_matrix((block.shape[0], columns))])
+def _padded(block: np.ndarray | Sparse, columns: int) -> Sparse:
+    """The block with columns of zeros for the variables that it does not use."""
+    return sparse.hstack([sparse.csr_matrix(block), sparse.csr_matrix((block.shape[0], columns))])
 
 
-def _lifted(form: Form) -> tuple[np.ndarray | sparse.csc_matrix, list[np.ndarray], np.ndarray]:
+def _lifted(form: Form) -> tuple[np.ndarray | Sparse, list[np.ndarray], np.ndarray]:
     """Q as a matrix, plus the L'L of factors, plus a diagonal."""
     n = form.size
     nothing, zero = sparse.csc_matrix((n, n)), np.zeros(n)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.optimality import Optimum
+from sciopt.quadratic.optimum import optimum
 from sciopt.quadratic.program import (
     InfeasibleProgram,
     QuadraticProgram,
@@ -26,7 +27,6 @@ from sciopt.quadratic.program import (
     UnboundedProgram,
 )
 from sciopt.quadratic.solve import as_solution
-from sciopt.quadratic.optimum import optimum
 from sciopt.quadratic.working_set import Arrays
 
 # How often the parameter is doubled, or halved in on, before a search ends.
@@ -73,8 +73,8 @@ class Path:
         self.program, self.arrays = program, Arrays.of(program)
         self.tilt = tilt.numpy(force=True).astype(np.float64)
         self.working, self.point = first_guess(self.arrays)
-        spread = float(np.ptp(self.tilt)) or float(abs(self.tilt).max()) or 1.0
-        self.unit = float(self.arrays.form.diagonal().mean()) / spread or 1.0
+        self.spread = float(np.ptp(self.tilt)) or float(abs(self.tilt).max()) or 1.0
+        self.unit = float(self.arrays.form.diagonal().mean()) / self.spread or 1.0
         """the size of t at which value counts as much as risk"""
 
     def posed_at(self, t: float) -> Arrays:
@@ -95,7 +95,7 @@ class Path:
         return found
 
     def values(self, solution: Solution) -> tuple[float, float]:
-        """w'Qw and tilt'w less its costs."""
+        """Variance w'Qw, and tilt'w less its costs."""
         point = solution.point.numpy(force=True)
         used = np.flatnonzero(point)
         variance = float(point @ self.arrays.form.times(used, point[used]))
@@ -250,8 +250,7 @@ def target_risk(program: QuadraticProgram, tilt: Float[Tensor, " n"], variance: 
     t = _root(path, excess)
     if t is None:
         # Not even the point of greatest value is so risky; at a large t it is the minimiser.
-        t = LARGE * path.unit
-    t = max(t, path.unit / LARGE)
+        t = LARGE * max(path.unit, variance / path.spread)
     solution = as_solution(program, path.posed_at(t), path.at(t))
     reached, value = path.values(solution)
     gap = (solution.gap + 0.5 * max(variance - reached, 0)) / t
@@ -286,7 +285,7 @@ def max_ratio(
     t = _root(path, excess)
     if t is None:
         _, value = path.values(as_solution(program, path.arrays, path.at(LARGE * path.unit)))
-        if value > offset:
+        if lowest == 0 or value > offset:
             raise UnboundedProgram(
                 "the greatest ratio is approached only by ever larger points: bound the variables"
             )
@@ -316,16 +315,16 @@ def _in_units_of_value(
 
 
 def _root(path: Path, excess: Callable[[Piece], Quadratic]) -> float | None:
-    """The t at which a function of the path turns from negative to positive; None if it never does.
+    """The t > 0 at which a function of the path turns from negative to positive, or None.
 
     Bisection over pieces: a piece holds the root, or all of it lies to one side.
     """
-    low, high, t = 0.0, np.inf, 0.0
+    low, high, t = 0.0, np.inf, path.unit / LARGE
     for _ in range(SEARCH):
         piece = path.piece_at(t)
         coefficients = excess(piece)
         root = _root_within(coefficients, piece.back, piece.ahead)
-        if root is not None:
+        if root is not None and 0 < t + root < LARGE * path.unit:
             return t + root
         if coefficients[0] < 0:
             low = t + piece.ahead

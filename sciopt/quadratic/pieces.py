@@ -27,9 +27,9 @@ class Pieces:
 
     The first kinks are costs; the last `limits` of them are norm limits, whose rates are unknown
     multipliers and stand as zero here. With p breakpoints, `ends` is (p + 2, n): the breakpoints
-    between -inf and inf. `slopes` is (p + 1, n), the slope in each interval without the norm limits,
-    and `signs` (limits, p + 1, n) the slope of each |w - center| of these. `left` and `right`,
-    (p, n), are the intervals of positive length beside each breakpoint.
+    between -inf and inf. `slopes` is (p + 1, n), the slope in each interval without the norm
+    limits, and `signs` (limits, p + 1, n) the slope of each |w - center| of these. `left` and
+    `right`, (p, n), are the intervals of positive length beside each breakpoint.
     """
 
     ends: np.ndarray

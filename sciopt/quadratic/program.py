@@ -149,7 +149,8 @@ def _all_rows(
     """The rows with the budget in front."""
     options = {"dtype": torch.float64, "device": device}
     if rows is None:
-        rows = Rows(torch.zeros(0, n, **options), *torch.zeros(2, 0, **options), ())
+        nothing = torch.zeros(0, **options)
+        rows = Rows(torch.zeros(0, n, **options), nothing, nothing, ())
     matrix, lower, upper = (
         torch.as_tensor(part, **options) for part in (rows.matrix, rows.lower, rows.upper)
     )

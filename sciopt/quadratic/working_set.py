@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import LinAlgError
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotrs  # pyright: ignore[reportAttributeAccessIssue]
 
 from sciopt.quadratic.certificate import implied_places
 from sciopt.quadratic.forms import Form, as_numpy
@@ -112,20 +112,19 @@ class Factor:
 
     def solve(self, right: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Free variables and multipliers; by least squares where rows are dependent."""
-        inside = self._within(right)
-        excess = self.border @ inside - bounds
-        if len(bounds) == 1 and self.schur[0, 0] > 0:
-            multipliers = excess / self.schur[0, 0]
-            return inside - self.from_border[:, 0] * multipliers, multipliers
-        scale = 1 / np.sqrt(np.maximum(self.schur.diagonal(), np.finfo(float).tiny))
-        scaled = self.schur * scale * scale[:, None]
-        values, multipliers = inside, np.zeros(len(bounds))
+        values, multipliers = self._within(right), np.zeros(len(bounds))
         for _ in range(2):  # the second time on what round-off left of the equations
-            step = scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
+            step = self._within_schur(self.border @ values - bounds)
             values = values - self.from_border @ step
             multipliers += step
-            excess = self.border @ values - bounds
         return values, multipliers
+
+    def _within_schur(self, excess: np.ndarray) -> np.ndarray:
+        if len(excess) == 1 and self.schur[0, 0] > 0:
+            return excess / self.schur[0, 0]
+        scale = 1 / np.sqrt(np.maximum(self.schur.diagonal(), np.finfo(float).tiny))
+        scaled = self.schur * scale * scale[:, None]
+        return scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
 
 
 def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
