@@ -14,5 +14,17 @@ DOMAIN = Domain(
     evaluate=evaluate,
     arrays=arrays,
     claims=CLAIMS,
+    without_effect=(
+        "backtest",
+        "backtest_command",
+        "choice",
+        "claims",
+        "command_options",
+        "covariance",
+        "drawing",
+        "price_files",
+        "prices",
+        "solve_command",
+    ),
     max_steps=2000,
 )

@@ -20,6 +20,10 @@ Choose = Callable[[pd.DataFrame, Weights], Weights]
 """From the window's returns and the weights held just before to those wanted."""
 
 
+class InvalidBacktestError(ValueError):
+    """A walk that cannot begin; the message says why and what to give instead."""
+
+
 @dataclass(frozen=True)
 class Period:
     """From one rebalancing to the next.
@@ -80,15 +84,15 @@ def walk_forward(
     interest.
 
     Raises:
-        ValueError: fewer returns than one window and a day, or no choice on the first date.
+        InvalidBacktestError: fewer returns than a window and a day, or no choice on the first date.
     """
     if every < 1 or window < 2 or not cost >= 0:
-        raise ValueError(
+        raise InvalidBacktestError(
             f"window {window}, every {every} and cost {cost:g}; expected at least 2 returns, at "
             "least 1 and a number >= 0"
         )
     if len(asset_returns) <= window:
-        raise ValueError(
+        raise InvalidBacktestError(
             f"{len(asset_returns)} returns; a window of {window} leaves none to hold a portfolio "
             f"through, so give more prices or a window below {len(asset_returns)}"
         )
@@ -99,7 +103,9 @@ def walk_forward(
             wanted, kept_because = choose(past, held), ""
         except ValueError as error:
             if now == window:
-                raise ValueError(f"no portfolio on {past.index[-1]:%Y-%m-%d}: {error}") from error
+                raise InvalidBacktestError(
+                    f"no portfolio on {past.index[-1]:%Y-%m-%d}: {error}"
+                ) from error
             wanted, kept_because = held, str(error)
         turnover = float(np.abs(wanted - held).sum())
         positions = wanted * (1 + ahead.to_numpy()).cumprod(axis=0)

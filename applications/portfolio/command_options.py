@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
+from applications.portfolio.backtest import InvalidBacktestError
+from applications.portfolio.choice import InvalidChoiceError
+from applications.portfolio.covariance import InvalidCovarianceError, check_covariance
 from applications.portfolio.price_files import read_cells, read_numbers, read_table
 from applications.portfolio.prices import Checked, Holding, InvalidPricesError, Missing, check
 from sciopt.bench.identity import InvalidRunError, pick
+from sciopt.quadratic import InfeasibleProgram, UnboundedProgram
 
 
 @dataclass(frozen=True)
@@ -80,20 +86,74 @@ def _date(option: str, text: str) -> pd.Timestamp:
         raise InvalidRunError(f"--{option} is {text!r}; write a date as YYYY-MM-DD") from None
 
 
-def read_groups(
-    file: Path | None, given: Sequence[str], assets: Sequence[str]
-) -> dict[str, list[str]]:
-    """The groups of each asset: a column each of the file's, then `tech=AAPL,MSFT` as given.
+@dataclass(frozen=True)
+class GroupOptions:
+    """The groups that limits speak of, and a covariance known from elsewhere."""
 
-    An asset of which a given group says nothing is in `not tech`.
-    """
+    group: tuple[str, ...] = ()
+    """each as tech=AAPL,MSFT; its other assets are the group 'not tech'"""
+    groups: Path | None = None
+    """CSV with the assets in its first column and a column of names per kind of group"""
+    covariance_file: Path | None = None
+    """CSV of a covariance per period, assets in header and first column; used as it is"""
+    repair: bool = False
+    """replace a covariance_file that is none by the nearest that is"""
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """A user's mistake ends the command in one line."""
+    try:
+        yield
+    except (
+        InvalidPricesError,
+        InvalidCovarianceError,
+        InvalidChoiceError,
+        InvalidBacktestError,
+        InfeasibleProgram,
+        UnboundedProgram,
+    ) as error:
+        raise InvalidRunError(str(error)) from error
+
+
+def tell(console: Console, notices: Sequence[str]) -> None:
+    """What was done to the data, or looks odd in them."""
+    for notice in notices:
+        console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
+
+
+def read_covariance(
+    options: GroupOptions, assets: Sequence[str]
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The covariance of these assets in the file given, checked, and its notices."""
+    file = options.covariance_file
+    if file is None:
+        if options.repair:
+            raise InvalidRunError("--repair changes a --covariance-file, and none is given")
+        return None, ()
+    table = _small_table(file)
+    names = table.iloc[:, 0].tolist()
+    values = read_numbers(file, table.iloc[:, 1:]).set_axis(names)
+    for asset in assets:
+        pick(dict.fromkeys(names), asset, f"asset in {file}")
+    try:
+        checked, notices = check_covariance(values, repair=options.repair)
+    except InvalidCovarianceError as error:
+        raise InvalidCovarianceError(f"{file}: {error}") from None
+    order = [names.index(asset) for asset in assets]
+    return checked.to_numpy()[np.ix_(order, order)], tuple(f"{file}: {n}" for n in notices)
+
+
+def read_groups(options: GroupOptions, assets: Sequence[str]) -> dict[str, list[str]]:
+    """The names of the groups of each asset, first the file's, then those given one by one."""
+    file = options.groups
     groups: dict[str, list[str]] = {asset: [] for asset in assets}
     if file is not None:
         rows = {str(asset): labels for asset, *labels in _small_table(file).to_numpy().tolist()}
         if absent := [asset for asset in assets if asset not in rows]:
             raise InvalidRunError(f"{file} has no row for {', '.join(absent)}; give each a group")
         groups = {asset: rows[asset] for asset in assets}
-    for text in given:
+    for text in options.group:
         name, sign, members = text.partition("=")
         named = [member.strip() for member in members.split(",") if member.strip()]
         if not sign or not name.strip() or not named:
@@ -105,26 +165,25 @@ def read_groups(
     return groups
 
 
-def read_weights(file: Path, assets: Sequence[str]) -> pd.Series:
-    """Weights by asset from a CSV with the columns asset and weight; 0 for assets it lacks."""
+def read_weights(file: Path, assets: Sequence[str]) -> np.ndarray:
+    """Weights from a CSV with the columns asset and weight; 0 for assets it lacks."""
     table = _small_table(file)
     if table.shape[1] != 2:
         raise InvalidRunError(f"{file} has {table.shape[1]} columns; expected asset and weight")
-    named = table.iloc[:, 0].tolist()
-    for asset in named:
-        pick(dict.fromkeys(assets), asset, f"asset in the prices, named in {file}:")
-    weights = pd.Series(read_numbers(file, table.iloc[:, 1:]).to_numpy()[:, 0], named)
-    if weights.isna().any():
-        raise InvalidRunError(f"{file} gives no weight for {weights.index[weights.isna()][0]}")
-    return weights.reindex(assets, fill_value=0.0)
+    numbers = read_numbers(file, table.iloc[:, 1:]).to_numpy()[:, 0]
+    weights = dict.fromkeys(assets, 0.0)
+    for asset, weight in zip(table.iloc[:, 0], numbers, strict=True):
+        pick(weights, asset, f"asset in {file}, which the prices lack,")
+        if np.isnan(weight):
+            raise InvalidRunError(f"{file} gives no weight for {asset}; write 0 for none")
+        weights[asset] = weight
+    return np.array(list(weights.values()))
 
 
 def _small_table(file: Path) -> pd.DataFrame:
     """A CSV as text, with each asset once in its first column."""
     header, cells = read_cells(file)
-    assets = cells.iloc[:, 0]
-    if assets.duplicated().any():
-        raise InvalidRunError(
-            f"{file} names {assets[np.asarray(assets.duplicated())].iloc[0]} twice; keep one"
-        )
+    twice = cells.iloc[:, 0].duplicated().to_numpy()
+    if twice.any():
+        raise InvalidRunError(f"{file} names {cells.iat[twice.argmax(), 0]} twice; keep one")
     return cells.set_axis(header, axis=1)

@@ -130,8 +130,8 @@ def draw_backtest(tests: Mapping[str, Backtest], cost: float) -> Figure:
     figure, (wealth, drawdown, turnover) = new_figure(3, 1, panel=(7.0, 2.3))
     for number, (name, test) in enumerate(tests.items()):
         colour = COLOURS[number]
-        wealth.plot(test.wealth(), label=name, color=colour)
-        drawdown.plot(100 * test.drawdown(), color=colour)
+        wealth.plot(test.wealth(), label=name, color=colour, linewidth=1.2)
+        drawdown.plot(100 * test.drawdown(), color=colour, linewidth=1)
         # The first purchase is the same for all and would dwarf the rest.
         turnover.plot(100 * test.turnover.iloc[1:], color=colour, linewidth=1, marker=".")
     wealth.set(

@@ -1,0 +1,241 @@
+"""`python -m applications.portfolio solve`: weights for a file of prices, with their certificate.
+
+python -m applications.portfolio solve prices.csv --objective maximum-sharpe --max-weight 0.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from applications.portfolio.choice import WEIGHS_COSTS, Chosen, InvalidChoiceError, Wishes, choose
+from applications.portfolio.command_options import (
+    GroupOptions,
+    PriceOptions,
+    in_words,
+    read_covariance,
+    read_groups,
+    read_returns,
+    read_weights,
+    tell,
+)
+from applications.portfolio.drawing import draw_allocation, draw_frontier
+from sciopt.bench import Domain, style
+from sciopt.bench.cli import names_first
+from sciopt.bench.figures import save_figure
+from sciopt.quadratic import corners
+
+OBJECTIVES = {
+    "utility": "return less the price of risk",
+    "minimum-variance": "half the variance",
+    "target-return": "half the variance",
+    "target-risk": "return",
+    "maximum-sharpe": "Sharpe ratio",
+}
+SHOWN = 1e-6
+"""Weight from which an asset counts as held."""
+MOST_ROWS = 40
+"""Of a table."""
+BETWEEN = 12
+"""Points drawn from one corner of the frontier to the next; weights are mixtures there."""
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """Which prices, which portfolio, and where the answer goes."""
+
+    wishes: tyro.conf.OmitArgPrefixes[Wishes] = field(default_factory=Wishes)
+    inputs: tyro.conf.OmitArgPrefixes[GroupOptions] = field(default_factory=GroupOptions)
+    prices: tyro.conf.OmitArgPrefixes[PriceOptions] = field(default_factory=PriceOptions)
+    held: Path | None = None
+    """CSV with the columns asset and weight: what is held now, from which trades are counted"""
+    out: Path = Path("portfolio")
+    """folder of weights.csv and the figures"""
+
+
+def solve(domain: Domain, arguments: list[str]) -> None:
+    """PRICES.csv [options]: the portfolio of an objective, its certificate and its frontier.
+
+    Raises:
+        InvalidRunError: prices, wishes or files that cannot work, in words.
+    """
+    names = names_first(arguments, ["PRICES"], "solve")
+    prog = f"applications.{domain.name} solve PRICES.csv"
+    options = tyro.cli(SolveOptions, args=arguments, prog=prog)
+    console = Console()
+    with in_words():
+        wishes = options.wishes
+        wishes.check()
+        if wishes.cost and wishes.objective not in WEIGHS_COSTS:
+            raise InvalidChoiceError(
+                f"--cost has no place in {wishes.objective}, which does not weigh returns; "
+                f"choose --objective {', '.join(WEIGHS_COSTS)}"
+            )
+        checked = read_returns(Path(names[0]), options.prices)
+        assets = [str(asset) for asset in checked.asset_returns.columns]
+        groups = read_groups(options.inputs, assets)
+        covariance, notices = read_covariance(options.inputs, assets)
+        held = None if options.held is None else read_weights(options.held, assets)
+        tell(console, (*checked.notices, *notices))
+        chosen = choose(
+            checked.asset_returns,
+            wishes,
+            groups=groups,
+            held=held,
+            covariance=covariance,
+        )
+    _print(console, names[0], checked.asset_returns, wishes, chosen, held)
+    options.out.mkdir(parents=True, exist_ok=True)
+    weights = pd.DataFrame({"asset": chosen.assets, "weight": chosen.weights})
+    weights.to_csv(options.out / "weights.csv", index=False)
+    with style.context():
+        for name, figure in _figures(wishes, chosen).items():
+            save_figure(figure, options.out / name)
+    console.print(f"weights and figures: {options.out}", soft_wrap=True, highlight=False)
+
+
+def _print(
+    console: Console,
+    file: str,
+    asset_returns: pd.DataFrame,
+    wishes: Wishes,
+    chosen: Chosen,
+    held: np.ndarray | None,
+) -> None:
+    """The weights, what they are expected to do, and the proof that there are no better ones."""
+    dates = asset_returns.index
+    console.print(
+        f"{file}: {asset_returns.shape[1]} assets, {len(dates)} returns, {dates[0]:%Y-%m-%d} to "
+        f"{dates[-1]:%Y-%m-%d}; {wishes.periods_per_year:g} a year",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(_weights_table(wishes, chosen, held))
+    console.print(_summary_table(wishes, chosen, held))
+    active = list(_active(wishes, chosen))
+    if not active:
+        return
+    table = Table("constraint", "multiplier", title="what holds it back", title_justify="left")
+    table.columns[1].justify = "right"
+    for name, multiplier in active[:MOST_ROWS]:
+        table.add_row(name, f"{multiplier:.3e}")
+    console.print(table)
+    console.print(
+        f"multiplier: by how much the {OBJECTIVES[wishes.objective]}, per period, would get better "
+        "for each unit of room given",
+        highlight=False,
+    )
+
+
+def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> Table:
+    """Every asset held or traded, the heaviest first."""
+    title = f"{title_of(wishes)}, in percent a year"
+    table = Table("asset", "weight", title=title, title_justify="left")
+    for head in () if held is None else ("held", "trade"):
+        table.add_column(head)
+    for head in ("mean return", "volatility", "share of risk"):
+        table.add_column(head)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    weights, year = chosen.weights, wishes.periods_per_year
+    before = np.zeros_like(weights) if held is None else held
+    after = [
+        100 * year * chosen.mean,
+        100 * np.sqrt(year * np.diag(chosen.covariance)),
+        100 * weights * (chosen.covariance @ weights) / chosen.variance,
+    ]
+    shown = np.maximum(np.abs(weights), np.abs(before)) > SHOWN
+    order = [k for k in np.argsort(-weights, kind="stable") if shown[k]]
+    for k in order[:MOST_ROWS]:
+        row = [chosen.assets[k], f"{100 * weights[k]:.2f}"]
+        if held is not None:
+            row += [f"{100 * before[k]:.2f}", f"{100 * (weights[k] - before[k]):+.2f}"]
+        table.add_row(*row, *(f"{values[k]:.2f}" for values in after))
+    others = len(weights) - min(len(order), MOST_ROWS)
+    if others:
+        table.caption = f"{others} more assets, all in weights.csv"
+    return table
+
+
+def _summary_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> Table:
+    """What is expected a year, and the certificate."""
+    table = Table(show_header=False, title="what it promises", title_justify="left")
+    year, solution = wishes.periods_per_year, chosen.solution
+    expected, volatility = year * chosen.expected_return, (year * chosen.variance) ** 0.5
+    table.add_row("expected return", f"{expected:.2%} a year, the sample mean times {year:g}")
+    table.add_row("volatility", f"{volatility:.2%} a year, times the root of {year:g}")
+    ratio = (expected - wishes.risk_free) / volatility
+    table.add_row("Sharpe ratio", f"{ratio:.3f} at {wishes.risk_free:.2%} interest")
+    if held is not None:
+        turnover = float(np.abs(chosen.weights - held).sum())
+        paid = turnover * wishes.cost / 1e4
+        table.add_row("traded", f"{turnover:.2%} of wealth, for {paid:.3%} of it")
+    table.add_row("duality gap", f"{solution.gap:.1e}: no portfolio is better by more")
+    table.add_row("relative gap", f"{solution.relative_gap:.1e}")
+    table.add_row("constraint violation", f"{solution.residual:.1e}")
+    return table
+
+
+def _active(wishes: Wishes, chosen: Chosen) -> Iterator[tuple[str, float]]:
+    """The limits and largest weights that the portfolio would break if it might."""
+    for name, multiplier in chosen.solution.multipliers.items():
+        if multiplier and name not in ("budget", "variance"):
+            yield name, abs(multiplier)
+    multipliers = chosen.solution.reduced_cost.abs().tolist()
+    for k in np.argsort(multipliers)[::-1]:
+        if multipliers[k] and chosen.weights[k] == wishes.max_weight:
+            yield f"{chosen.assets[k]} <= {wishes.max_weight:g}", multipliers[k]
+        elif multipliers[k] and wishes.min_weight:
+            yield f"{chosen.assets[k]} >= {wishes.min_weight:g}", multipliers[k]
+
+
+def title_of(wishes: Wishes) -> str:
+    """The objective with its number."""
+    if wishes.objective == "utility":
+        return f"utility, risk aversion {wishes.risk_aversion:g}"
+    if wishes.target is not None:
+        return f"{wishes.objective}, {wishes.target:.4g} a year"
+    return wishes.objective
+
+
+def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
+    """The frontier under the same constraints and costs, and the weights along it."""
+    weights = _along_the_frontier(chosen)
+    year, covariance = wishes.periods_per_year, chosen.covariance
+    volatility = np.sqrt(year * np.einsum("pi,ij,pj->p", weights, covariance, weights))
+    expected = year * weights @ chosen.mean
+    frontier = pd.DataFrame({"volatility": volatility, "return": expected})
+    assets = pd.DataFrame(
+        {
+            "volatility": np.sqrt(year * np.diag(covariance)),
+            "return": year * chosen.mean,
+            "weight": chosen.weights,
+        },
+        chosen.assets,
+    )
+    point = (year * chosen.variance) ** 0.5, year * chosen.expected_return
+    return {
+        "frontier": draw_frontier(frontier, assets, point, title_of(wishes)),
+        "allocation": draw_allocation(
+            pd.DataFrame(weights, columns=list(chosen.assets)), volatility, point[0]
+        ),
+    }
+
+
+def _along_the_frontier(chosen: Chosen) -> np.ndarray:
+    """Weights (points, assets) from least variance on, mixtures of the corners."""
+    found = corners(chosen.program, torch.tensor(chosen.mean))
+    points = np.array([corner.point.numpy() for corner in found])
+    share = np.linspace(0, 1, BETWEEN, endpoint=False)[:, None]
+    mixed = [(1 - share) * a + share * b for a, b in pairwise(points)]
+    return np.concatenate([*mixed, points[-1:]])
