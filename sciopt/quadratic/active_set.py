@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from sciopt.quadratic.optimality import Optimum, judged, release, wishes
 from sciopt.quadratic.walk import ROUND_OFF, walk
-from sciopt.quadratic.working_set import TOLERANCE, Arrays, Minimiser, WorkingSet, minimiser
+from sciopt.quadratic.working_set import TOLERANCE, Arrays, Minimiser, System, WorkingSet
 
 # Without a feasible point after so many systems, somebody else has to find the first.
 PASSES_TO_FEASIBLE = 40
@@ -123,35 +123,38 @@ def _feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, in
 
 def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
     """The minimiser after pinning and activating until it violates nothing; changes `working`."""
-    parts = arrays.pieces
+    system = System(arrays, working)
     for passes in range(1, PASSES_TO_FEASIBLE):
-        found = minimiser(arrays, working)
-        if found.short:
-            return found, passes
-        interval, values = working.states[found.free] >> 1, found.point[found.free]
-        room = ROUND_OFF * abs(found.point).max()
-        below = values < parts.ends[interval, found.free] - room
-        above = values > parts.ends[interval + 1, found.free] + room
-        if not (below.any() or above.any()) and not _activate(arrays, working, found.point):
-            return found, passes
+        values, short = system.solve()
+        if short:
+            return system.minimiser(), passes
+        room = ROUND_OFF * abs(values).max(initial=0)
+        below, above = values < system.low - room, values > system.high + room
         beyond = (below | above).nonzero()[0]
-        if 2 * len(beyond) > len(found.free):
+        if not len(beyond):
+            found = system.minimiser()
+            if not _activate(arrays, working, found.point):
+                return found, passes
+            system = System(arrays, working)
+            continue
+        if 2 * len(beyond) > len(values):
             # Pinning all might leave too few for the equations: the larger half.
-            ends = np.where(
-                below, parts.ends[interval, found.free], parts.ends[interval + 1, found.free]
-            )
+            ends = np.where(below, system.low, system.high)
             kept = beyond[np.argsort(abs(values - ends)[beyond])[: len(beyond) // 2]]
             below[kept] = above[kept] = False
-        working.states[found.free[below]] -= 1
-        working.states[found.free[above]] += 1
+        working.states[system.free[below]] -= 1
+        working.states[system.free[above]] += 1
+        system.pin(below, above)
     return None, PASSES_TO_FEASIBLE
 
 
 def _activate(arrays: Arrays, working: WorkingSet, point: Vector) -> bool:
     """Let rows beyond their range act, and norms that are too long; say if any does."""
+    idle = working.rows == 0
+    if not idle.any() and not len(arrays.pieces.limits):
+        return False
     values = arrays.rows @ point
     room = TOLERANCE * (1 + abs(arrays.rows) @ abs(point))
-    idle = working.rows == 0
     over = idle & (values > arrays.row_upper + room)
     under = idle & (values < arrays.row_lower - room)
     norms, limits = arrays.pieces.norms(point), arrays.pieces.limits

@@ -70,7 +70,8 @@ def implied_places(
         if np.isfinite(places[[0, -1]]).all():
             break
         _tighten(places, row, most)
-        _tighten(places, -row, -least)
+        if np.isinf(places[[0, -1]]).any():
+            _tighten(places, -row, -least)
     return places
 
 

@@ -21,7 +21,7 @@ def first_guess(arrays: Arrays) -> tuple[WorkingSet, Vector]:
     lower, upper = parts.breakpoints[0], parts.breakpoints[-1]
     base = parts.centers[0] if len(parts.centers) else np.zeros(n)
     point = np.clip(base, lower, upper)
-    score = 0.5 * arrays.form.diagonal() - arrays.linear
+    score = 0.5 * arrays.diagonal - arrays.linear
     few = min(n, max(5, int(n**0.5)))
     budget = [row for row in range(len(arrays.rows)) if (arrays.rows[row] == 1).all()][:1]
     for row in budget:
@@ -51,6 +51,10 @@ def _fill(point: Vector, lacking: float, score: Vector, lower: Vector, upper: Ve
     if lacking == 0:
         return
     room = upper - point if lacking > 0 else point - lower
+    first = int(score.argmin() if lacking > 0 else score.argmax())
+    if room[first] >= abs(lacking):
+        point[first] += lacking
+        return
     order = np.argsort(score if lacking > 0 else -score)
     moved = np.minimum(room[order], 1e300)
     taken = np.clip(abs(lacking) - (np.cumsum(moved) - moved), 0, moved)

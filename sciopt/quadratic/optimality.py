@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,19 +18,36 @@ Vector = Float[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Optimum:
-    """The minimiser over a working set, feasible, and how far it can be from the minimum."""
+    """The feasible minimiser over a working set."""
 
+    arrays: Arrays
     at: Minimiser
     working: WorkingSet
     reduced: Vector
     """Qw - c + A'l"""
     objective: float
-    gap: float
     passes: int
+
+    @cached_property
+    def gap(self) -> float:
+        """How far the objective can be from the minimum."""
+        arrays, parts, at = self.arrays, self.arrays.pieces, self.at
+        gap = gap_of_variables(
+            parts, arrays.form, at.point, self.reduced, at.limits, arrays.places
+        )
+        gap += gap_of_rows(arrays.rows @ at.point, arrays.row_lower, arrays.row_upper, at.rows)
+        if len(parts.limits):
+            gap += float((at.limits * (parts.limits - parts.norms(at.point))).clip(0).sum())
+        return gap
+
+    @property
+    def scale(self) -> float:
+        """What relative gaps are relative to."""
+        return max(abs(self.objective), self.arrays.variance, np.finfo(float).tiny)
 
 
 def judged(arrays: Arrays, working: WorkingSet, found: Minimiser, passes: int) -> Optimum:
-    """The minimiser with its objective and certificate."""
+    """The minimiser with its reduced cost and objective."""
     parts, point = arrays.pieces, found.point
     held = point.nonzero()[0]
     gradient = arrays.form.times(held, point[held]) - arrays.linear
@@ -37,12 +55,7 @@ def judged(arrays: Arrays, working: WorkingSet, found: Minimiser, passes: int) -
     objective = 0.5 * float(point @ gradient - point @ arrays.linear)
     if len(parts.centers):
         objective += float(parts.value(point, np.zeros(len(parts.limits))).sum())
-    gap = gap_of_variables(parts, arrays.form, point, reduced, found.limits, arrays.places)
-    values = arrays.rows @ point
-    gap += gap_of_rows(values, arrays.row_lower, arrays.row_upper, found.rows)
-    if len(parts.limits):
-        gap += float((found.limits * (parts.limits - parts.norms(point))).clip(0).sum())
-    return Optimum(found, working, reduced, objective, gap, passes)
+    return Optimum(arrays, found, working, reduced, objective, passes)
 
 
 def wishes(
@@ -55,7 +68,7 @@ def wishes(
     wrong sign.
     """
     parts, states = arrays.pieces, working.states
-    each = np.arange(len(states))
+    each = parts.each
     slopes = parts.slopes_with(found.limits)
     room = 16 * ROUND_OFF * (abs(reduced).max() + abs(arrays.linear).max())
     pinned = (states & 1) == 1

@@ -46,7 +46,7 @@ def optimum(
         found = _found(program, arrays, arrays, working, point)
     except LinAlgError:
         return _proximal(program, arrays, *first_guess(arrays))
-    if found.gap <= CERTIFIED * scale_of(arrays, found):
+    if found.gap <= CERTIFIED * found.scale:
         return found
     return min(found, _proximal(program, arrays, *first_guess(arrays)), key=lambda each: each.gap)
 
@@ -62,7 +62,7 @@ def _found(
     found = active_set(posed, working, point)
     if found is None:
         # A round objective makes a feasible point easy to find, and from one nothing can go wrong.
-        variance = float(arrays.form.diagonal().mean()) or 1.0
+        variance = arrays.variance or 1.0
         round_ = active_set(replace(posed, form=Ridged(posed.form, variance)), working, point)
         found = round_ and active_set(posed, round_.working, round_.at.point)
     if found is None and (conflict := conflict_of_one_row(program, arrays)):
@@ -90,7 +90,7 @@ def _proximal(
     Every step is a program whose Q is safely positive definite, and the gap is that of the program
     itself (Rockafellar 1976).
     """
-    variance = float(arrays.form.diagonal().mean())
+    variance = arrays.variance
     ridge = RIDGE * (variance or float(abs(arrays.linear).max())) or 1.0
     ridged = replace(arrays, form=Ridged(arrays.form, ridge))
     center, best, passes, idle = None, None, 0, 0
@@ -107,10 +107,10 @@ def _proximal(
             best = found
         if idle == PATIENCE:
             break
-        if best.gap <= ACCURATE * scale_of(arrays, best):
+        if best.gap <= ACCURATE * best.scale:
             break
     assert best is not None
-    if best.gap > UNFINISHED * scale_of(arrays, best):
+    if best.gap > UNFINISHED * best.scale:
         inside = interior_point(arrays)
         if "DualInfeasible" in inside.status:
             raise endless(program, inside.point)
@@ -149,8 +149,3 @@ def _snapped(arrays: Arrays, point: np.ndarray) -> np.ndarray:
     near = distance[nearest, each] < 1e-7 * (1 + abs(point).max())
     return np.where(near, places[nearest, each], np.clip(point, places[0], places[-1]))
 
-
-def scale_of(arrays: Arrays, found: Optimum) -> float:
-    """What relative gaps are relative to."""
-    variance = float(arrays.form.diagonal().mean())
-    return max(abs(found.objective), variance, np.finfo(float).tiny)

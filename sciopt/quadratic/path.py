@@ -74,7 +74,7 @@ class Path:
         self.tilt = tilt.numpy(force=True).astype(np.float64)
         self.working, self.point = first_guess(self.arrays)
         self.spread = float(np.ptp(self.tilt)) or float(abs(self.tilt).max()) or 1.0
-        self.unit = float(self.arrays.form.diagonal().mean()) / self.spread or 1.0
+        self.unit = self.arrays.variance / self.spread or 1.0
         """the size of t at which value counts as much as risk"""
 
     def posed_at(self, t: float) -> Arrays:

@@ -40,6 +40,8 @@ class Pieces:
     rates: np.ndarray
     centers: np.ndarray
     limits: np.ndarray
+    each: Int[np.ndarray, " n"]
+    """0 to n - 1, to pick from a row per variable"""
 
     @property
     def breakpoints(self) -> np.ndarray:
@@ -101,6 +103,7 @@ def pieces(program: QuadraticProgram) -> Pieces:
         rates=rates,
         centers=centers,
         limits=np.array([limit.limit for limit in program.norm_limits]),
+        each=np.arange(n),
     )
 
 

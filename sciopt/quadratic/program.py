@@ -178,14 +178,19 @@ def _check(program: QuadraticProgram) -> None:
     """Raise ValueError for what no solver could make sense of."""
     if program.names and len(program.names) != program.size:
         raise ValueError(f"{program.size} variables need as many names, got {len(program.names)}")
-    diagonal = program.form.diagonal()
-    _check_each(program, torch.isfinite(program.linear), "linear must be finite")
-    _check_each(program, torch.isfinite(program.held), "held must be finite")
-    _check_each(program, (program.cost >= 0) & torch.isfinite(program.cost), "cost must be >= 0")
-    _check_each(program, (diagonal >= 0) & torch.isfinite(diagonal), "Q_ii must be >= 0")
-    _check_each(program, program.lower <= program.upper, "lower must not exceed upper")
-    _check_each(program, program.lower < float("inf"), "lower must be less than inf")
-    _check_each(program, program.upper > -float("inf"), "upper must be greater than -inf")
+    lower, upper, diagonal = program.lower, program.upper, program.form.diagonal()
+    infinity = float("inf")
+    demands = {
+        "linear must be finite": program.linear.abs() < infinity,
+        "held must be finite": program.held.abs() < infinity,
+        "cost must be >= 0 and finite": (program.cost >= 0) & (program.cost < infinity),
+        "Q_ii must be >= 0 and finite": (diagonal >= 0) & (diagonal < infinity),
+        "lower must not exceed upper": lower <= upper,
+        "lower must be below inf and upper above -inf": (lower < infinity) & (upper > -infinity),
+    }
+    if not bool(torch.stack(list(demands.values())).all()):
+        for what, fine in demands.items():
+            _check_each(program, fine, what)
     _check_rows(program.rows)
     for limit in program.norm_limits:
         if limit.center.shape != (program.size,) or not limit.limit >= 0:

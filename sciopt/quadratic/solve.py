@@ -10,7 +10,7 @@ from torch import Tensor
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.forms import FactorModel
 from sciopt.quadratic.optimality import Optimum
-from sciopt.quadratic.optimum import optimum, scale_of, working_set_at
+from sciopt.quadratic.optimum import optimum, working_set_at
 from sciopt.quadratic.program import QuadraticProgram, Solution
 from sciopt.quadratic.working_set import Arrays
 
@@ -66,14 +66,13 @@ def as_solution(program: QuadraticProgram, arrays: Arrays, found: Optimum) -> So
     lower, upper = arrays.pieces.breakpoints[[0, -1]]
     at_bound = np.where(point == lower, found.reduced + slopes[1], 0)
     at_bound = np.where(point == upper, found.reduced + slopes[-2], at_bound)
-    options = {"dtype": torch.float64, "device": program.device}
     return Solution(
-        point=torch.tensor(point, **options),
+        point=torch.from_numpy(point).to(program.device),
         objective=found.objective,
         gap=found.gap,
-        relative_gap=found.gap / scale_of(arrays, found),
+        relative_gap=found.gap / found.scale,
         residual=float(violation.max(initial=0)),
         multipliers=multipliers,
-        reduced_cost=torch.tensor(at_bound, **options),
+        reduced_cost=torch.from_numpy(at_bound).to(program.device),
         iterations=found.passes,
     )

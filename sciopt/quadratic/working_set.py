@@ -48,6 +48,10 @@ class Arrays:
     row_lower: Float[np.ndarray, " rows"]
     row_upper: Float[np.ndarray, " rows"]
     equations: np.ndarray
+    diagonal: Vector
+    """Q_ii"""
+    variance: float
+    """the mean of Q_ii"""
 
     @classmethod
     def of(cls, program: QuadraticProgram) -> Arrays:
@@ -60,7 +64,12 @@ class Arrays:
         form = as_numpy(program.form)
         parts = pieces(program)
         places = implied_places(parts.breakpoints, rows, lower, upper)
-        return cls(form, linear, parts, places, rows, lower, upper, lower == upper)
+        diagonal = form.diagonal()
+        variance = float(diagonal.mean())
+        equations = lower == upper
+        return cls(
+            form, linear, parts, places, rows, lower, upper, equations, diagonal, variance
+        )
 
 
 @dataclass
@@ -78,19 +87,6 @@ class WorkingSet:
     def copy(self) -> WorkingSet:
         """One that may be changed."""
         return WorkingSet(self.states.copy(), self.rows.copy(), self.limits.copy())
-
-
-@dataclass(frozen=True)
-class Minimiser:
-    """The minimiser over a working set, its multipliers, and what was solved on the way."""
-
-    point: Vector
-    rows: Float[np.ndarray, " rows"]
-    limits: Float[np.ndarray, " limits"]
-    free: Int[np.ndarray, " free"]
-    short: float
-    """by how much the equations of the working set fail to hold, where too few are free"""
-    factor: Factor
 
 
 class Factor:
@@ -127,51 +123,109 @@ class Factor:
         return scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
 
 
+class System:
+    """The equations of a working set, which shrink as free variables are pinned."""
+
+    def __init__(self, arrays: Arrays, working: WorkingSet):
+        self.arrays = arrays
+        parts, states = arrays.pieces, working.states
+        pinned = states & 1
+        self.free = free = (pinned == 0).nonzero()[0]
+        self.interval = interval = states[free] >> 1
+        self.point = np.where(pinned, parts.ends[(states + 1) >> 1, parts.each], 0.0)
+        self.acting = acting = working.rows.nonzero()[0]
+        self.limits = limits = working.limits.nonzero()[0]
+        self.low, self.high = parts.ends[interval, free], parts.ends[interval + 1, free]
+        self.block = arrays.form.block(free)
+        self.border = arrays.rows[acting[:, None], free]
+        self.right = arrays.linear[free] - parts.slopes[interval, free]
+        upper = working.rows[acting] > 0
+        self.bounds = np.where(upper, arrays.row_upper[acting], arrays.row_lower[acting])
+        holding = self.point.nonzero()[0]
+        if len(holding):
+            held = self.point[holding]
+            self.bounds -= arrays.rows[acting[:, None], holding] @ held
+            self.right -= arrays.form.times(holding, held)[free]
+        if len(limits):
+            signs = parts.signs[limits[:, None], interval, free]
+            centers = parts.centers[len(parts.rates) - len(parts.limits) :][limits]
+            of_pinned = (abs(self.point - centers) * pinned).sum(1)
+            of_free = (signs * centers[:, free]).sum(1)
+            self.border = np.concatenate([self.border, signs])
+            of_limits = parts.limits[limits] - of_pinned + of_free
+            self.bounds = np.concatenate([self.bounds, of_limits])
+
+    def solve(self) -> tuple[Float[np.ndarray, " free"], bool]:
+        """The free variables, and whether too few are free for the equations to hold.
+
+        Raises:
+            LinAlgError: Q is singular, to working precision, on the free variables.
+        """
+        self.factor = Factor(self.block.copy(), self.border)
+        values, multipliers = self.factor.solve(self.right, self.bounds)
+        for _ in range(REFINEMENTS if self.factor.delicate else 0):
+            force = self.right - self.block @ values - multipliers @ self.border
+            correction, more = self.factor.solve(force, self.bounds - self.border @ values)
+            values, multipliers = values + correction, multipliers + more
+        self.values, self.multipliers = values, multipliers
+        self.left = self.border @ values - self.bounds
+        largest = abs(values).max(initial=1.0)
+        return values, bool(abs(self.left).max(initial=0) > TOLERANCE * largest)
+
+    def pin(self, below: np.ndarray, above: np.ndarray) -> None:
+        """Pin free variables at the lower and upper ends of their intervals."""
+        gone = below | above
+        kept, lost = (~gone).nonzero()[0], gone.nonzero()[0]
+        values = np.where(below, self.low, self.high)[lost]
+        self.point[self.free[lost]] = values
+        # The ends of an interval are on one side of every centre, so that the signs of the norm
+        # limits still hold there and their rows shrink as all others do.
+        if values.any():
+            self.right = self.right - self.block[:, lost] @ values
+            self.bounds = self.bounds - self.border[:, lost] @ values
+        self.block = self.block[kept[:, None], kept]
+        self.border, self.right = self.border[:, kept], self.right[kept]
+        self.free, self.interval = self.free[kept], self.interval[kept]
+        self.low, self.high = self.low[kept], self.high[kept]
+
+    def minimiser(self) -> Minimiser:
+        """What `solve` found."""
+        arrays, acting = self.arrays, len(self.acting)
+        point = self.point.copy()
+        point[self.free] = self.values
+        of_rows, of_limits = np.zeros(len(arrays.rows)), np.zeros(len(arrays.pieces.limits))
+        of_rows[self.acting] = self.multipliers[:acting]
+        of_limits[self.limits] = self.multipliers[acting:]
+        short = float(abs(self.left).max(initial=0))
+        if short <= TOLERANCE * abs(self.values).max(initial=1.0):
+            return Minimiser(point, of_rows, of_limits, self.free, 0.0, self.factor)
+        # Too few are free for these equations: multipliers so large that the next to be released
+        # are those that help.
+        push = PUSH * (abs(arrays.linear).max() + arrays.diagonal.max()) / short
+        of_rows[self.acting] += push * self.left[:acting]
+        of_limits[self.limits] += push * self.left[acting:]
+        return Minimiser(point, of_rows, of_limits, self.free, short, self.factor)
+
+
 def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
     """The minimiser over a working set.
 
     Raises:
         LinAlgError: Q is singular, to working precision, on the free variables.
     """
-    parts, states = arrays.pieces, working.states
-    pinned = states & 1
-    free = (pinned == 0).nonzero()[0]
-    interval = states[free] >> 1
-    point = np.where(pinned, parts.ends[(states + 1) >> 1, np.arange(len(states))], 0.0)
-    acting = working.rows.nonzero()[0]
-    limits = working.limits.nonzero()[0]
-    border = arrays.rows[acting[:, None], free]
-    bounds = np.where(working.rows > 0, arrays.row_upper, arrays.row_lower)[acting]
-    right = arrays.linear[free] - parts.slopes[interval, free]
-    holding = point.nonzero()[0]
-    if len(holding):
-        bounds = bounds - arrays.rows[acting[:, None], holding] @ point[holding]
-        right -= arrays.form.times(holding, point[holding])[free]
-    if len(limits):
-        signs = parts.signs[limits[:, None], interval, free]
-        centers = parts.centers[len(parts.rates) - len(parts.limits) :][limits]
-        of_pinned = (abs(point - centers) * pinned).sum(1)
-        of_free = (signs * centers[:, free]).sum(1)
-        border = np.concatenate([border, signs])
-        bounds = np.concatenate([bounds, parts.limits[limits] - of_pinned + of_free])
-    factor = Factor(arrays.form.block(free), border)
-    values, multipliers = factor.solve(right, bounds)
-    for _ in range(REFINEMENTS if factor.delicate else 0):
-        force = right - arrays.form.times(free, values)[free] - multipliers @ border
-        correction, more = factor.solve(force, bounds - border @ values)
-        values, multipliers = values + correction, multipliers + more
-    point[free] = values
-    of_rows, of_limits = np.zeros(len(arrays.rows)), np.zeros(len(parts.limits))
-    of_rows[acting] = multipliers[: len(acting)]
-    of_limits[limits] = multipliers[len(acting) :]
-    left = border @ point[free] - bounds
-    short = float(abs(left).max(initial=0))
-    if short <= TOLERANCE * (1 + abs(point).max()):
-        short = 0.0
-    else:
-        # Too few are free for these equations: multipliers so large that the next to be released
-        # are those that help.
-        push = PUSH * (abs(arrays.linear).max() + arrays.form.diagonal().max()) / short
-        of_rows[acting] += push * left[: len(acting)]
-        of_limits[limits] += push * left[len(acting) :]
-    return Minimiser(point, of_rows, of_limits, free, short, factor)
+    system = System(arrays, working)
+    system.solve()
+    return system.minimiser()
+
+
+@dataclass(frozen=True)
+class Minimiser:
+    """The minimiser over a working set, its multipliers, and what was solved on the way."""
+
+    point: Vector
+    rows: Float[np.ndarray, " rows"]
+    limits: Float[np.ndarray, " limits"]
+    free: Int[np.ndarray, " free"]
+    short: float
+    """by how much the equations of the working set fail to hold, where too few are free"""
+    factor: Factor
