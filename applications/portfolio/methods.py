@@ -1,4 +1,4 @@
-"""The methods: Adam with three ways to stay on the simplex, and CVXPY as the check."""
+"""The methods: the exact active set, Adam with three ways to stay on the simplex, FISTA, CVXPY."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ class SoftmaxAdam(AdamSettings):
 
 
 @dataclass(frozen=True)
+class ActiveSet:
+    """The exact solution by `sciopt.quadratic`; the whole solve is one step."""
+
+
+@dataclass(frozen=True)
+class Fista:
+    """Accelerated projected gradients, restarted where momentum points uphill."""
+
+    tolerance: float = 1e-12
+    """relative duality gap at which it ends"""
+    check_every: int = 20
+    """steps between two looks at the gap"""
+
+
+@dataclass(frozen=True)
 class Clarabel:
     """CVXPY with the interior-point solver Clarabel; the whole solve is one step."""
 
@@ -50,13 +65,15 @@ class Clarabel:
     """on gap and feasibility; 1e-8 is the solver's default"""
 
 
-Method: TypeAlias = ProjectedAdam | SoftmaxAdam | Clarabel
+Method: TypeAlias = ActiveSet | ProjectedAdam | SoftmaxAdam | Fista | Clarabel
 
 METHODS: dict[str, Method] = {
+    "active-set": ActiveSet(),
     "projected-adam": ProjectedAdam(),
     "projected-adam-minibatch": ProjectedAdam(lr=0.01, batch=32),
     "euclidean-adam": ProjectedAdam(metric="euclidean"),
     "softmax-adam": SoftmaxAdam(),
     "softmax-adam-minibatch": SoftmaxAdam(lr=0.05, batch=32),
+    "fista": Fista(),
     "clarabel": Clarabel(),
 }

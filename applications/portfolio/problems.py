@@ -1,4 +1,4 @@
-"""Long-only mean-variance problems on the 20 S&P 500 stocks that ship with skfolio.
+"""Long-only mean-variance problems: 20 S&P 500 stocks that ship with skfolio, and larger markets.
 
 The weights w live on the simplex {w >= 0, sum w = 1} and minimise
 
@@ -16,6 +16,7 @@ from datetime import date
 from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -51,13 +52,35 @@ class MinimumVariance(Window):
     return_weight: ClassVar[float] = 0.0
 
 
-Problem: TypeAlias = MeanVariance | MinimumVariance
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Mean-variance on returns drawn from ten factors, for any number of assets.
+
+    Betas to the first factor, the market, are near one; volatilities are 1 to 3 % a day.
+    """
+
+    assets: int = 500
+    """how many"""
+    days: int = 0
+    """of returns; 0 takes twice as many as assets"""
+    draw: int = 0
+    """which market is drawn"""
+    risk_aversion: float = 10.0
+    """price of daily variance in units of daily mean return"""
+    shrinkage: float = 0.0
+    """share of the identity, at the average variance, in Q; with more of it more assets are held"""
+    return_weight: float = 1.0
+    """weight of the mean returns; 0 minimises variance alone"""
+
+
+Problem: TypeAlias = MeanVariance | MinimumVariance | Synthetic
 
 PROBLEMS: dict[str, Problem] = {
     "mean-variance": MeanVariance(),
     "mean-variance-bold": MeanVariance(risk_aversion=2.0),
     "mean-variance-timid": MeanVariance(risk_aversion=50.0),
     "minimum-variance": MinimumVariance(),
+    "synthetic": Synthetic(),
 }
 
 
@@ -76,6 +99,9 @@ class Program:
     covariance: Float[Tensor, "assets assets"]
     risk_aversion: float
     return_weight: float
+    ridge: float = 0.0
+    """what shrinkage has added to the variances, the share of the sample's Q being `share`"""
+    share: float = 1.0
 
     def objective(self, weights: Float[Tensor, " assets"]) -> Float[Tensor, ""]:
         """f(w)."""
@@ -91,7 +117,8 @@ class Program:
     ) -> Float[Tensor, " assets"]:
         """The gradient estimated from some days; its mean over all days is `gradient`."""
         deviations = self.deviations[days]
-        variance_gradient = (deviations @ weights) @ deviations / len(days)
+        sampled = (deviations @ weights) @ deviations / len(days)
+        variance_gradient = self.share * sampled + self.ridge * weights
         mean = self.asset_returns[days].mean(0)
         return self.risk_aversion * variance_gradient - self.return_weight * mean
 
@@ -124,20 +151,48 @@ def pose(problem: Problem, device: torch.device) -> Program:
     """
     if not (math.isfinite(problem.risk_aversion) and problem.risk_aversion >= 0):
         raise ValueError(f"risk_aversion is {problem.risk_aversion}; expected a finite number >= 0")
-    table = window_returns(problem)
+    synthetic = isinstance(problem, Synthetic)
+    table = synthetic_returns(problem) if synthetic else window_returns(problem)
     asset_returns = torch.tensor(table.to_numpy(), dtype=torch.float64, device=device)
     days = len(asset_returns)
     mean = asset_returns.mean(0)
     deviations = (asset_returns - mean) * math.sqrt(days / (days - 1))
+    covariance = deviations.T @ deviations / days
+    shrinkage = problem.shrinkage if synthetic else 0.0
+    ridge = shrinkage * covariance.diagonal().mean().item()
+    covariance *= 1 - shrinkage
+    covariance.diagonal().add_(ridge)
     return Program(
         assets=tuple(table.columns),
         asset_returns=asset_returns,
         deviations=deviations,
         mean=mean,
-        covariance=deviations.T @ deviations / days,
+        covariance=covariance,
         risk_aversion=problem.risk_aversion,
         return_weight=problem.return_weight,
+        ridge=ridge,
+        share=1 - shrinkage,
     )
+
+
+def synthetic_returns(problem: Synthetic) -> pd.DataFrame:
+    """Simple daily returns, one row per day, one column per asset.
+
+    Raises:
+        ValueError: fewer than two assets or three days, or a shrinkage outside [0, 1].
+    """
+    n, days = problem.assets, problem.days or 2 * problem.assets
+    if n < 2 or days < 3:
+        raise ValueError(f"assets is {n} and days is {days}; expected at least 2 and 3")
+    if not 0 <= problem.shrinkage <= 1:
+        raise ValueError(f"shrinkage is {problem.shrinkage}; expected a number from 0 to 1")
+    rng = np.random.default_rng(problem.draw)
+    loadings = rng.normal(0, 0.5, (n, 10))
+    loadings[:, 0] = rng.normal(1, 0.35, n)
+    factors = rng.normal(size=(days, 10)) * np.r_[0.010, np.full(9, 0.005)]
+    noise = rng.normal(size=(days, n)) * rng.uniform(0.008, 0.03, n)
+    table = rng.normal(3e-4, 2e-4, n) + factors @ loadings.T + noise
+    return pd.DataFrame(table, columns=[f"asset {asset}" for asset in range(n)])
 
 
 def window_returns(window: Window) -> pd.DataFrame:

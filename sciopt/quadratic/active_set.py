@@ -63,7 +63,7 @@ def active_set(arrays: Arrays, working: WorkingSet, point: Vector) -> Optimum | 
 def _descend(arrays: Arrays, best: Optimum) -> Optimum:
     """From one feasible minimiser to lower ones, until none of its multipliers is wrong."""
     n, passes = len(arrays.linear), best.passes
-    block, idle = max(8, int(n**0.5)), 0
+    block, idle = max(8, 2 * int(n**0.5)), 0
     while passes < MOST * n + 1000 and idle < n + PATIENCE:
         wish, rising = wishes(arrays, best.working, best.at, best.reduced)
         candidates = wish.nonzero()[0]
