@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from sciopt.quadratic import (
     Dense,
+    InfeasibleProgram,
     QuadraticProgram,
     Rows,
     Solution,
@@ -132,51 +134,74 @@ def choose(
     """The portfolio wanted, by the returns' mean and their covariance unless that is given.
 
     Raises:
-        InvalidChoiceError: wishes that cannot be read.
-        InfeasibleProgram: wishes that exclude each other or the target.
+        InvalidChoiceError: limits that cannot be read, or a target out of reach.
+        InfeasibleProgram: limits that exclude each other.
+        UnboundedProgram: no least or greatest, as without bounds.
     """
     assets = tuple(str(asset) for asset in asset_returns.columns)
     mean = asset_returns.to_numpy().mean(0)
     if covariance is None:
         covariance = estimated(asset_returns, wishes.covariance)
-    cost = wishes.cost / 1e4 / wishes.every if wishes.objective in WEIGHS_COSTS else 0.0
-    rows = limit_rows(wishes.limit, assets, groups or {})
-    tilt = torch.tensor(mean)
-    per_year = wishes.periods_per_year
-    if wishes.objective == "target-return":
-        assert wishes.target is not None
-        name = f"expected return >= {wishes.target:.4g} a year"
-        rows = Rows(
-            torch.cat([rows.matrix, per_year * tilt[None]]),
-            torch.cat([rows.lower, torch.tensor([wishes.target], dtype=torch.float64)]),
-            torch.cat([rows.upper, torch.tensor([math.inf], dtype=torch.float64)]),
-            (*rows.names, name),
-        )
     program = quadratic_program(
         Dense(torch.tensor(covariance)),
         lower=wishes.min_weight,
         upper=wishes.max_weight,
-        cost=cost,
+        cost=wishes.cost / 1e4 / wishes.every if wishes.objective in WEIGHS_COSTS else 0.0,
         held=0.0 if held is None else held,
-        rows=rows,
+        rows=limit_rows(wishes.limit, assets, groups or {}),
         names=assets,
     )
-    solution = _solution(program, tilt, wishes)
+    try:
+        solution = _solution(program, torch.tensor(mean), wishes)
+    except InfeasibleProgram:
+        raise InvalidChoiceError(_out_of_reach(program, torch.tensor(mean), wishes)) from None
     return Chosen(assets, solution.point.numpy(), mean, covariance, program, solution)
 
 
-def _solution(program: QuadraticProgram, tilt: torch.Tensor, wishes: Wishes) -> Solution:
-    match wishes.objective:
-        case "utility":
-            weighed = Dense(wishes.risk_aversion * program.form.matrix)  # pyright: ignore[reportAttributeAccessIssue]
-            return solve(replace(program, form=weighed, linear=tilt))
-        case "target-risk":
-            assert wishes.target is not None
-            return target_risk(program, tilt, wishes.target**2 / wishes.periods_per_year)
-        case "maximum-sharpe":
-            return max_ratio(program, tilt, wishes.risk_free / wishes.periods_per_year)
+def _solution(program: QuadraticProgram, mean: Tensor, wishes: Wishes) -> Solution:
+    year = wishes.periods_per_year
+    match wishes.objective, wishes.target:
+        case "utility", _:
+            weighed = Dense(wishes.risk_aversion * program.form.block(torch.arange(len(mean))))
+            return solve(replace(program, form=weighed, linear=mean))
+        case "target-return", float(target):
+            rows = program.rows
+            least = torch.tensor([target / year, math.inf], dtype=torch.float64)
+            with_target = Rows(
+                torch.cat([rows.matrix, mean[None]]),
+                torch.cat([rows.lower, least[:1]]),
+                torch.cat([rows.upper, least[1:]]),
+                (*rows.names, "expected return"),
+            )
+            return solve(replace(program, rows=with_target))
+        case "target-risk", float(target):
+            return target_risk(program, mean, target**2 / year)
+        case "maximum-sharpe", _:
+            return max_ratio(program, mean, wishes.risk_free / year)
         case _:
             return solve(program)
+
+
+def _out_of_reach(program: QuadraticProgram, mean: Tensor, wishes: Wishes) -> str:
+    """What the limits leave within reach; if they exclude each other, raises the solver's words."""
+    year = wishes.periods_per_year
+    safest = solve(program).point
+    if wishes.objective == "target-risk":
+        least = math.sqrt(
+            year * float(safest @ program.form.times(torch.arange(len(mean)), safest))
+        )
+        return (
+            f"the least volatility within the limits is {least:.2%} a year; give a larger --target"
+        )
+    if wishes.objective == "target-return":
+        wanted, instead = f"{wishes.target:.2%}", "give a smaller --target"
+    else:
+        wanted, instead = f"the interest of {wishes.risk_free:.2%}", "choose minimum-variance"
+    boldest = target_risk(program, mean, 1e6 * float(program.form.diagonal().max())).point
+    return (
+        f"no portfolio within the limits expects {wanted} a year, the boldest "
+        f"{year * float(mean @ boldest):.2%}; {instead}"
+    )
 
 
 def estimated(asset_returns: pd.DataFrame, by: Covariance) -> Float[np.ndarray, "assets assets"]:

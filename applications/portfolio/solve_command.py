@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +32,21 @@ from applications.portfolio.drawing import draw_allocation, draw_frontier
 from sciopt.bench import Domain, style
 from sciopt.bench.cli import names_first
 from sciopt.bench.figures import save_figure
-from sciopt.quadratic import corners
+from sciopt.quadratic import frontier
 
 OBJECTIVES = {
-    "utility": "return less the price of risk",
+    "utility": "return less the price of its variance",
     "minimum-variance": "half the variance",
     "target-return": "half the variance",
     "target-risk": "return",
     "maximum-sharpe": "Sharpe ratio",
 }
-SHOWN = 1e-6
+SHOWN = 5e-5
 """Weight from which an asset counts as held."""
 MOST_ROWS = 40
 """Of a table."""
-BETWEEN = 12
-"""Points drawn from one corner of the frontier to the next; weights are mixtures there."""
+POINTS, DECADES = 240, (-3, 3)
+"""Of the frontier that is drawn: how many tolerances of risk, around that which is usual."""
 
 
 @dataclass(frozen=True)
@@ -131,19 +130,19 @@ def _print(
         table.add_row(name, f"{multiplier:.3e}")
     console.print(table)
     console.print(
-        f"multiplier: by how much the {OBJECTIVES[wishes.objective]}, per period, would get better "
-        "for each unit of room given",
+        f"multiplier: what the objective, {OBJECTIVES[wishes.objective]} per period, would gain "
+        "for each unit of room",
         highlight=False,
     )
 
 
 def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> Table:
     """Every asset held or traded, the heaviest first."""
-    title = f"{title_of(wishes)}, in percent a year"
+    title = f"{title_of(wishes)}; all in percent, mean and volatility a year"
     table = Table("asset", "weight", title=title, title_justify="left")
     for head in () if held is None else ("held", "trade"):
         table.add_column(head)
-    for head in ("mean return", "volatility", "share of risk"):
+    for head in ("mean", "volatility", "share of risk"):
         table.add_column(head)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -204,7 +203,7 @@ def title_of(wishes: Wishes) -> str:
     if wishes.objective == "utility":
         return f"utility, risk aversion {wishes.risk_aversion:g}"
     if wishes.target is not None:
-        return f"{wishes.objective}, {wishes.target:.4g} a year"
+        return f"{wishes.objective} {100 * wishes.target:.4g}% a year"
     return wishes.objective
 
 
@@ -214,7 +213,7 @@ def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
     year, covariance = wishes.periods_per_year, chosen.covariance
     volatility = np.sqrt(year * np.einsum("pi,ij,pj->p", weights, covariance, weights))
     expected = year * weights @ chosen.mean
-    frontier = pd.DataFrame({"volatility": volatility, "return": expected})
+    along = pd.DataFrame({"volatility": volatility, "return": expected})
     assets = pd.DataFrame(
         {
             "volatility": np.sqrt(year * np.diag(covariance)),
@@ -225,7 +224,7 @@ def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
     )
     point = (year * chosen.variance) ** 0.5, year * chosen.expected_return
     return {
-        "frontier": draw_frontier(frontier, assets, point, title_of(wishes)),
+        "frontier": draw_frontier(along, assets, point, title_of(wishes)),
         "allocation": draw_allocation(
             pd.DataFrame(weights, columns=list(chosen.assets)), volatility, point[0]
         ),
@@ -233,9 +232,13 @@ def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
 
 
 def _along_the_frontier(chosen: Chosen) -> np.ndarray:
-    """Weights (points, assets) from least variance on, mixtures of the corners."""
-    found = corners(chosen.program, torch.tensor(chosen.mean))
-    points = np.array([corner.point.numpy() for corner in found])
-    share = np.linspace(0, 1, BETWEEN, endpoint=False)[:, None]
-    mixed = [(1 - share) * a + share * b for a, b in pairwise(points)]
-    return np.concatenate([*mixed, points[-1:]])
+    """Weights (points, assets) from least variance on, up to the riskiest asset's volatility."""
+    variances, spread = np.diag(chosen.covariance), np.ptp(chosen.mean)
+    # The tolerance of risk at which an asset's mean counts as much as its variance.
+    unit = variances.mean() / spread if spread else 1.0
+    tolerances = [0.0, *(unit * np.logspace(*DECADES, POINTS))]
+    found = frontier(chosen.program, torch.tensor(chosen.mean), tolerances)
+    weights = np.array([solution.point.numpy() for solution in found])
+    risks = np.einsum("pi,ij,pj->p", weights, chosen.covariance, weights)
+    largest = max(variances.max(), chosen.variance, risks[0])
+    return weights[risks <= largest * (1 + 1e-9)]
