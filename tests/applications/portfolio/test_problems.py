@@ -10,17 +10,36 @@ from applications.portfolio.problems import (
     MinimumVariance,
     Problem,
     Program,
+    Synthetic,
     pose,
     sp500_prices,
+    synthetic_returns,
     window_returns,
 )
 
 CPU = torch.device("cpu")
+TWENTY_ASSETS = {
+    **{name: each for name, each in PROBLEMS.items() if not isinstance(each, Synthetic)},
+    "synthetic": Synthetic(assets=20, days=800),
+    "shrunk": Synthetic(assets=20, days=800, shrinkage=0.3, return_weight=0.0),
+}
 
 
-@pytest.fixture(params=PROBLEMS)
+@pytest.fixture(params=TWENTY_ASSETS)
 def problem(request: pytest.FixtureRequest) -> Problem:
-    return PROBLEMS[request.param]
+    return TWENTY_ASSETS[request.param]
+
+
+def returns_of(problem: Problem) -> np.ndarray:
+    """Asset returns, from prices where there are any."""
+    if isinstance(problem, Synthetic):
+        return synthetic_returns(problem).to_numpy()
+    prices = sp500_prices().loc[problem.start : problem.end].to_numpy()
+    return prices[1:] / prices[:-1] - 1
+
+
+def shrinkage_of(problem: Problem) -> float:
+    return problem.shrinkage if isinstance(problem, Synthetic) else 0.0
 
 
 @pytest.fixture
@@ -33,15 +52,16 @@ def some_weights(assets: int, seed: int) -> torch.Tensor:
 
 
 def test_the_objective_is_that_of_numpys_moments(problem: Problem, program: Program) -> None:
-    prices = sp500_prices().loc[problem.start : problem.end].to_numpy()
-    asset_returns = prices[1:] / prices[:-1] - 1
-    weights = some_weights(20, seed=0)
-    portfolio_returns = asset_returns @ weights.numpy()
-    expected = 0.5 * problem.risk_aversion * portfolio_returns.var(ddof=1)
-    if isinstance(problem, MeanVariance):
-        expected -= portfolio_returns.mean()
-    assert program.objective(weights).item() == pytest.approx(expected, rel=1e-12)
-    np.testing.assert_allclose(program.covariance, np.cov(asset_returns.T), rtol=1e-11, atol=1e-17)
+    asset_returns = returns_of(problem)
+    weights = some_weights(20, seed=0).numpy()
+    sample, shrinkage = np.cov(asset_returns.T), shrinkage_of(problem)
+    average = shrinkage * np.trace(sample) / 20 * np.eye(20)
+    covariance = (1 - shrinkage) * sample + average
+    expected = 0.5 * problem.risk_aversion * weights @ covariance @ weights
+    expected -= problem.return_weight * (asset_returns @ weights).mean()
+    objective = program.objective(torch.from_numpy(weights)).item()
+    assert objective == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(program.covariance, covariance, rtol=1e-11, atol=1e-17)
 
 
 def test_the_gradient_is_autograds_of_the_objective(program: Program) -> None:
@@ -65,13 +85,14 @@ def test_a_sampled_gradient_is_autograds_of_the_objective_of_those_days(
 ) -> None:
     weights = some_weights(20, seed=3).requires_grad_()
     days = [5, 5, 700, 12]
-    table = window_returns(problem)
-    asset_returns = torch.tensor(table.to_numpy())
+    asset_returns = torch.tensor(returns_of(problem))
     deviations = (asset_returns - asset_returns.mean(0))[days]
-    unbiased = len(table) / (len(table) - 1)
-    objective = 0.5 * problem.risk_aversion * unbiased * (deviations @ weights).square().mean()
-    if isinstance(problem, MeanVariance):
-        objective = objective - (asset_returns[days] @ weights).mean()
+    count, shrinkage = len(asset_returns), shrinkage_of(problem)
+    sampled = (deviations @ weights).square().mean() * count / (count - 1)
+    average = asset_returns.var(0).mean() * weights.square().sum()
+    variance = (1 - shrinkage) * sampled + shrinkage * average
+    objective = 0.5 * problem.risk_aversion * variance
+    objective = objective - problem.return_weight * (asset_returns[days] @ weights).mean()
     (expected,) = torch.autograd.grad(objective, weights)
     actual = program.sampled_gradient(weights.detach(), torch.tensor(days))
     torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-16)
@@ -113,6 +134,8 @@ def test_the_scale_is_the_average_assets_risk_where_the_objective_vanishes() -> 
         (MinimumVariance(start="2013-13-01"), "start is '2013-13-01', not a date"),
         (MinimumVariance(start="2030-01-01", end="2031-01-01"), "the data run from 1990-01-02"),
         (MinimumVariance(start="2022-12-24", end="2022-12-26"), "0 days of prices from 2022-12-24"),
+        (Synthetic(assets=1), "assets is 1 and days is 2; expected at least 2 and 3"),
+        (Synthetic(shrinkage=1.5), r"shrinkage is 1.5; expected a number from 0 to 1"),
         (MinimumVariance(assets=("JNJ",)), "assets is JNJ; expected two or more different"),
         (MinimumVariance(assets=("JNJ", "JNJ")), "two or more different ones of AAPL, AMD"),
         (MinimumVariance(assets=("JNJ", "TSLA")), "assets is JNJ, TSLA"),
