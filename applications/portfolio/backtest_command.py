@@ -41,8 +41,8 @@ PERCENT = ("annual return", "annual volatility", "largest drawdown", "annual tur
 class BacktestOptions:
     """Which prices, which portfolio, how often it is chosen, and where the answer goes."""
 
-    wishes: tyro.conf.OmitArgPrefixes[Wishes] = field(default_factory=Wishes)
-    inputs: tyro.conf.OmitArgPrefixes[GroupOptions] = field(default_factory=GroupOptions)
+    portfolio: tyro.conf.OmitArgPrefixes[Wishes] = field(default_factory=Wishes)
+    groups: tyro.conf.OmitArgPrefixes[GroupOptions] = field(default_factory=GroupOptions)
     prices: tyro.conf.OmitArgPrefixes[PriceOptions] = field(default_factory=PriceOptions)
     window: int = 252
     """returns before each choice that it may look at"""
@@ -59,12 +59,12 @@ def backtest(domain: Domain, arguments: list[str]) -> None:
     names = names_first(arguments, ["PRICES"], "backtest")
     prog = f"applications.{domain.name} backtest PRICES.csv"
     options = tyro.cli(BacktestOptions, args=arguments, prog=prog)
-    console, wishes = Console(), options.wishes
+    console, wishes = Console(), options.portfolio
     with in_words():
         wishes.check()
         checked = read_returns(Path(names[0]), options.prices)
         asset_returns = checked.asset_returns
-        if options.inputs.covariance_file is not None:
+        if options.groups.covariance_file is not None:
             raise InvalidRunError(
                 "--covariance-file was estimated with prices that a backtest must not look at; "
                 "choose an estimator by --covariance"
@@ -92,7 +92,7 @@ def _strategies(
 ) -> dict[str, Choose]:
     """The one wished for; least variance under the same limits; and equal weights, without any."""
     assets = [str(asset) for asset in asset_returns.columns]
-    groups = read_groups(options.inputs, assets)
+    groups = read_groups(options.groups, assets)
 
     def optimised(wishes: Wishes) -> Choose:
         return lambda past, held: choose(past, wishes, groups=groups, held=held).weights
@@ -117,8 +117,8 @@ def _walk(
             asset_returns,
             strategy,
             window=options.window,
-            every=options.wishes.every,
-            cost=options.wishes.cost / 1e4,
+            every=options.portfolio.every,
+            cost=options.portfolio.cost / 1e4,
         )
         for strategy in strategies.values()
     ]
@@ -132,7 +132,7 @@ def _walk(
         disable=not console.is_terminal,
         transient=True,
     )
-    total = len(range(options.window, len(asset_returns), options.wishes.every))
+    total = len(range(options.window, len(asset_returns), options.portfolio.every))
     try:
         with bars:
             task = bars.add_task("rebalancings", total=total)

@@ -56,7 +56,7 @@ class Wishes:
     risk_aversion: float = 10.0
     """price of variance under utility; 1 is bold, 100 timid"""
     target: float | None = None
-    """expected return or volatility a year; 0.12 is 12 %%"""
+    """expected return or volatility a year; 0.12 is 12 %"""
     risk_free: float = 0.0
     """interest a year, which the Sharpe ratio is in excess of"""
     min_weight: float = 0.0

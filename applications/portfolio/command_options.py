@@ -42,7 +42,7 @@ class PriceOptions:
     decimal: str = "."
     """sign before decimals in a CSV"""
     date_format: str = ""
-    """of the dates, as %%d/%%m/%%Y; found if not given and only one fits"""
+    """of the dates, as %d/%m/%Y; found if not given and only one fits"""
 
 
 def read_returns(file: Path, options: PriceOptions) -> Checked:
@@ -92,7 +92,7 @@ class GroupOptions:
 
     group: tuple[str, ...] = ()
     """each as tech=AAPL,MSFT; its other assets are the group 'not tech'"""
-    groups: Path | None = None
+    groups_file: Path | None = None
     """CSV with the assets in its first column and a column of names per kind of group"""
     covariance_file: Path | None = None
     """CSV of a covariance per period, assets in header and first column; used as it is"""
@@ -146,7 +146,7 @@ def read_covariance(
 
 def read_groups(options: GroupOptions, assets: Sequence[str]) -> dict[str, list[str]]:
     """The names of the groups of each asset, first the file's, then those given one by one."""
-    file = options.groups
+    file = options.groups_file
     groups: dict[str, list[str]] = {asset: [] for asset in assets}
     if file is not None:
         rows = {str(asset): labels for asset, *labels in _small_table(file).to_numpy().tolist()}

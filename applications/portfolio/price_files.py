@@ -197,8 +197,11 @@ def _numbers(cells: pd.DataFrame, decimal: str) -> pd.DataFrame:
         return pd.DataFrame(values, dtype=float)
     row, column = (int(k) for k in next(zip(*bad.to_numpy().nonzero(), strict=True)))
     text = cells.iat[row, column]
-    hint = "; a comma before decimals is told by --decimal ," if decimal == "." else ""
-    hint = hint if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+    hint = ""
+    if decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", text):
+        hint = "; a comma before decimals is told by --decimal ,"
+    elif row == 0:
+        hint = "; if the line is part of the header, keep only the one that names the assets"
     more = int(bad.to_numpy().sum()) - 1
     raise InvalidPricesError(
         f", line {cells.index[row] + 1}, column {cells.columns[column]!r}: {text!r} is not a "

@@ -53,8 +53,8 @@ POINTS, DECADES = 240, (-3, 3)
 class SolveOptions:
     """Which prices, which portfolio, and where the answer goes."""
 
-    wishes: tyro.conf.OmitArgPrefixes[Wishes] = field(default_factory=Wishes)
-    inputs: tyro.conf.OmitArgPrefixes[GroupOptions] = field(default_factory=GroupOptions)
+    portfolio: tyro.conf.OmitArgPrefixes[Wishes] = field(default_factory=Wishes)
+    groups: tyro.conf.OmitArgPrefixes[GroupOptions] = field(default_factory=GroupOptions)
     prices: tyro.conf.OmitArgPrefixes[PriceOptions] = field(default_factory=PriceOptions)
     held: Path | None = None
     """CSV with the columns asset and weight: what is held now, from which trades are counted"""
@@ -73,7 +73,7 @@ def solve(domain: Domain, arguments: list[str]) -> None:
     options = tyro.cli(SolveOptions, args=arguments, prog=prog)
     console = Console()
     with in_words():
-        wishes = options.wishes
+        wishes = options.portfolio
         wishes.check()
         if wishes.cost and wishes.objective not in WEIGHS_COSTS:
             raise InvalidChoiceError(
@@ -82,8 +82,8 @@ def solve(domain: Domain, arguments: list[str]) -> None:
             )
         checked = read_returns(Path(names[0]), options.prices)
         assets = [str(asset) for asset in checked.asset_returns.columns]
-        groups = read_groups(options.inputs, assets)
-        covariance, notices = read_covariance(options.inputs, assets)
+        groups = read_groups(options.groups, assets)
+        covariance, notices = read_covariance(options.groups, assets)
         held = None if options.held is None else read_weights(options.held, assets)
         tell(console, (*checked.notices, *notices))
         chosen = choose(
@@ -138,8 +138,7 @@ def _print(
 
 def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> Table:
     """Every asset held or traded, the heaviest first."""
-    title = f"{title_of(wishes)}; all in percent, mean and volatility a year"
-    table = Table("asset", "weight", title=title, title_justify="left")
+    table = Table("asset", "weight", title=title_of(wishes), title_justify="left")
     for head in () if held is None else ("held", "trade"):
         table.add_column(head)
     for head in ("mean", "volatility", "share of risk"):
@@ -160,9 +159,9 @@ def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> T
         if held is not None:
             row += [f"{100 * before[k]:.2f}", f"{100 * (weights[k] - before[k]):+.2f}"]
         table.add_row(*row, *(f"{values[k]:.2f}" for values in after))
-    others = len(weights) - min(len(order), MOST_ROWS)
-    if others:
-        table.caption = f"{others} more assets, all in weights.csv"
+    table.caption = "percent; mean and volatility a year"
+    if others := len(weights) - min(len(order), MOST_ROWS):
+        table.caption += f"\n{others} more assets in weights.csv"
     return table
 
 

@@ -155,7 +155,7 @@ def test_groups_and_a_covariance_may_come_from_files(
     identity.to_csv("covariance.csv")
     arguments = (
         "solve prices.csv --objective minimum-variance --covariance-file covariance.csv "
-        "--groups groups.csv --limit 'Germany <= 0.1' 'tech == 0.4'"
+        "--groups-file groups.csv --limit 'Germany <= 0.1' 'tech == 0.4'"
     )
     assert call(arguments) == 0
     found = kept_weights(tmp_path / "portfolio")[returns.columns]
@@ -221,7 +221,7 @@ WRONG_FILES = {
         ("solve prices.csv --limit 'XOM 0.3'", "must contain a comparison operator"),
         ("solve prices.csv --group tech:XOM", "--group is 'tech:XOM'; write it as tech=AAPL,MSFT"),
         ("solve prices.csv --group tech=XOM,SAP", "unknown asset of group tech 'SAP'"),
-        ("solve prices.csv --groups groups.csv", "groups.csv has no row for AAPL, BRK-B"),
+        ("solve prices.csv --groups-file groups.csv", "groups.csv has no row for AAPL, BRK-B"),
         ("solve prices.csv --repair", "none is given"),
         ("solve prices.csv --held held.csv", "unknown asset in held.csv, which the prices lack"),
         ("solve prices.csv --held twice.csv", "twice.csv names XOM twice"),

@@ -66,6 +66,8 @@ def test_a_date_format_given_decides_what_is_ambiguous(tmp_path: Path) -> None:
         ("Date,A\n31.01.2020,1\n30-02-2020,2\n", "line 3, column 'Date': '30-02-2020' is not"),
         ("Date,A,B\n2020-01-30,1,2\n2020-01-31,1,n.v.\n2020-02-03,x,1\n",
          "line 3, column 'B': 'n.v.' is not a number (1 more like it)"),
+        ("Price,Close,Close\nTicker,A,B\nDate,,\n2020-01-30,1,2\n",
+         "line 2, column 'Close': 'A' is not a number; if the line is part of the header, keep"),
         ("Date;A\n2020-01-30;1,5\n", "line 2, column 'A': '1,5' is not a number; a comma before"),
         ("Date,A\n01/02/2020,1\n03/02/2020,2\n",
          "'01/02/2020' may be read as %d/%m/%Y or as %m/%d/%Y, and so may all other dates"),
