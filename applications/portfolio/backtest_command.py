@@ -22,6 +22,7 @@ from applications.portfolio.choice import Wishes, choose
 from applications.portfolio.command_options import (
     GroupOptions,
     PriceOptions,
+    frequency_notices,
     in_words,
     read_groups,
     read_returns,
@@ -34,7 +35,8 @@ from sciopt.bench.cli import names_first
 from sciopt.bench.figures import save_figure
 from sciopt.bench.identity import InvalidRunError
 
-PERCENT = ("annual return", "annual volatility", "largest drawdown", "annual turnover")
+FORMS = {"Sharpe ratio": "{:.3f}", "annual costs": "{:.3%}", "rebalancings": "{:.0f}"}
+"""How metrics are printed; the others in percent."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def backtest(domain: Domain, arguments: list[str]) -> None:
                 "--covariance-file was estimated with prices that a backtest must not look at; "
                 "choose an estimator by --covariance"
             )
-        tell(console, checked.notices)
+        frequency = frequency_notices(asset_returns, wishes.periods_per_year)
+        tell(console, [*checked.notices, *frequency])
         strategies = _strategies(asset_returns, wishes, options)
         periods, interrupted = _walk(console, asset_returns, strategies, options)
     if not all(periods.values()):
@@ -155,7 +158,7 @@ def _table(tests: Mapping[str, Backtest], wishes: Wishes) -> Table:
         table.add_column(name, justify="right")
     found = _summaries(tests, wishes)
     for metric, values in found.iterrows():
-        form = "{:.2%}" if metric in PERCENT else "{:.3%}" if "costs" in str(metric) else "{:.3g}"
+        form = FORMS.get(str(metric), "{:.2%}")
         table.add_row(str(metric), *(form.format(value) for value in values))
     table.caption = (
         f"{wishes.periods_per_year:g} returns a year; {wishes.cost:g} basis points paid on all "

@@ -19,6 +19,10 @@ from applications.portfolio.prices import Checked, Holding, InvalidPricesError, 
 from sciopt.bench.identity import InvalidRunError, pick
 from sciopt.quadratic import InfeasibleProgram, UnboundedProgram
 
+DAYS_PER_YEAR = 365.25
+FEW, ABOUT = 20, 1.5
+"""Returns too few to tell how many there are in a year, and the factor that is let pass."""
+
 
 @dataclass(frozen=True)
 class PriceOptions:
@@ -120,6 +124,20 @@ def tell(console: Console, notices: Sequence[str]) -> None:
     """What was done to the data, or looks odd in them."""
     for notice in notices:
         console.print(f"notice: {notice}", style="yellow", markup=False, soft_wrap=True)
+
+
+def frequency_notices(asset_returns: pd.DataFrame, per_year: float) -> Iterator[str]:
+    """A notice where a year of the dates has far fewer or more returns than it is taken to have."""
+    dates = asset_returns.index
+    years = (dates[-1] - dates[0]).days / DAYS_PER_YEAR
+    if years * per_year < FEW or not years:
+        return
+    by_dates = (len(dates) - 1) / years
+    if not 1 / ABOUT < by_dates / per_year < ABOUT:
+        yield (
+            f"by their dates there are {by_dates:.0f} returns a year, but {per_year:g} are counted "
+            "where numbers are annual; see --periods-per-year"
+        )
 
 
 def read_covariance(

@@ -5,7 +5,7 @@ Each is a pure function of numbers; returns and volatilities come in as fraction
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -21,8 +21,12 @@ from sciopt.bench.style import COLOURS, new_figure
 
 NAMED = 9
 """Assets with a colour of their own; the others are one grey area."""
+ALL_LABELLED = 60
+"""Assets up to which those not held are labelled too."""
 NEGLIGIBLE = 1e-3
 """Weight below which an asset is not shown."""
+FEW_FOLD = 2.5
+"""Wealth that has not grown by more is drawn on a linear axis, which has more ticks."""
 PLACES = tuple(product((6, -6, 0), (0, 7, -7)))
 """Where a label may stand beside its point, in points of type, the first free one is taken."""
 
@@ -58,17 +62,19 @@ def draw_frontier(
     axes.set_title("Efficient frontier and single assets")
     axes.margins(0.08)
     figure.legend(loc="outside lower center", ncols=2)
-    _label_points(figure, axes, 100 * assets.sort_values("weight", ascending=False), [point])
+    labelled = assets if len(assets) <= ALL_LABELLED else assets.loc[held]
+    _label_points(figure, axes, 100 * labelled.sort_values("weight", ascending=False), point)
     return figure
 
 
 def _label_points(
-    figure: Figure, axes: Axes, points: pd.DataFrame, taken: Sequence[tuple[float, float]]
+    figure: Figure, axes: Axes, points: pd.DataFrame, star: tuple[float, float]
 ) -> None:
     """Names beside the points, each where nothing is covered; those without room are left out."""
     figure.draw_without_rendering()  # settles the layout, so that extents mean something
-    places = [*taken, *zip(points["volatility"], points["return"], strict=True)]
-    covered = [_around(axes.transData.transform(place), 6) for place in places]
+    pixels = axes.transData.transform(points[["volatility", "return"]].to_numpy())
+    covered = [_around(pixel, 6) for pixel in pixels]
+    covered.append(_around(axes.transData.transform(star), 18))
     frontier, *_ = axes.lines
     covered += [_around(place, 2) for place in axes.transData.transform(frontier.get_xydata())]
     for name, volatility, expected in zip(
@@ -135,13 +141,15 @@ def draw_backtest(tests: Mapping[str, Backtest], cost: float) -> Figure:
         # The first purchase is the same for all and would dwarf the rest.
         turnover.plot(100 * test.turnover.iloc[1:], color=colour, linewidth=1, marker=".")
     wealth.set(
-        yscale="log",
         ylabel="wealth, start = 1",
         title=f"Out of sample, {10_000 * cost:g} basis points paid on what is traded",
     )
-    wealth.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    wealth.yaxis.set_major_formatter("{x:g}")
-    wealth.yaxis.set_minor_locator(NullLocator())
+    extent = pd.concat([test.wealth() for test in tests.values()])
+    if extent.max() > FEW_FOLD * extent.min():
+        wealth.set_yscale("log")
+        wealth.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        wealth.yaxis.set_major_formatter("{x:g}")
+        wealth.yaxis.set_minor_locator(NullLocator())
     drawdown.set(ylabel="drawdown, %")
     turnover.set(ylabel="turnover, % of wealth", xlabel="date (the first purchase is not shown)")
     for axes in (drawdown, turnover):

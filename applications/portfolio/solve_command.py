@@ -21,6 +21,7 @@ from applications.portfolio.choice import WEIGHS_COSTS, Chosen, InvalidChoiceErr
 from applications.portfolio.command_options import (
     GroupOptions,
     PriceOptions,
+    frequency_notices,
     in_words,
     read_covariance,
     read_groups,
@@ -85,7 +86,8 @@ def solve(domain: Domain, arguments: list[str]) -> None:
         groups = read_groups(options.groups, assets)
         covariance, notices = read_covariance(options.groups, assets)
         held = None if options.held is None else read_weights(options.held, assets)
-        tell(console, (*checked.notices, *notices))
+        frequency = frequency_notices(checked.asset_returns, wishes.periods_per_year)
+        tell(console, [*checked.notices, *frequency, *notices])
         chosen = choose(
             checked.asset_returns,
             wishes,

@@ -169,6 +169,20 @@ def test_groups_and_a_covariance_may_come_from_files(
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_weekly_prices_are_not_taken_for_daily_ones_unnoticed(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weeks = pd.date_range("2020-01-03", periods=105, freq="W-FRI")
+    moves = 1 + 0.02 * np.random.default_rng(1).standard_normal((105, 2))
+    pd.DataFrame(moves.cumprod(0), weeks, ["A", "B"]).to_csv("weekly.csv")
+    arguments = "solve weekly.csv --objective minimum-variance"
+    assert call(arguments) == 0
+    assert "by their dates there are 52 returns a year, but 252" in capsys.readouterr().out
+    assert call(f"{arguments} --periods-per-year 52") == 0
+    assert "notice" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("covariance", ["ledoit-wolf", "oas", "ewma", "gerber", "denoised"])
 def test_the_covariance_is_the_estimator_s_own(
     covariance: str, call: Call, returns: pd.DataFrame, tmp_path: Path
