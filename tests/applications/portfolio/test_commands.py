@@ -69,23 +69,35 @@ def kept_weights(folder: Path) -> pd.Series:
     return pd.Series(table["weight"].to_numpy(), table["asset"])
 
 
+def table_rows(output: str) -> list[list[str]]:
+    """The cells of every row of the tables printed, headers included."""
+    lines = [line.replace("┃", "│") for line in output.splitlines()]
+    return [[cell.strip() for cell in line[1:-1].split("│")] for line in lines if "│" in line]
+
+
 def test_the_portfolio_is_that_of_cvxpy_and_is_printed_kept_and_drawn(
     call: Call, returns: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = (
-        "solve prices.csv --risk-aversion 20 --max-weight 0.5 --group tech=AAPL,MSFT "
-        "--limit 'tech <= 60%' 'BRK-B >= 0.1' 'SAP SE <= 0.25' --out found"
+        "solve prices.csv --risk-aversion 20 --max-weight 0.35 --group tech=AAPL,MSFT "
+        "--limit 'tech <= 40%' 'BRK-B >= 0.1' 'SAP SE <= 0.25' --out found"
     )
     assert call(arguments) == 0
     weights = cvxpy.Variable(5)
     covariance, mean = returns.cov().to_numpy(), returns.mean().to_numpy()
-    tech = weights[0] + weights[2]
+    limits = {
+        "XOM <= 0.35": weights <= 0.35,
+        "tech <= 40%": weights[0] + weights[2] <= 0.4,
+        "BRK-B >= 0.1": weights[1] >= 0.1,
+    }
+    others = [weights >= 0, cvxpy.sum(weights) == 1, weights[3] <= 0.25]
     utility = mean @ weights - 10 * cvxpy.quad_form(weights, covariance)
-    limits = [weights >= 0, weights <= 0.5, cvxpy.sum(weights) == 1]
-    limits += [tech <= 0.6, weights[1] >= 0.1, weights[3] <= 0.25]
-    cvxpy.Problem(cvxpy.Maximize(1e4 * utility), limits).solve(solver=cvxpy.CLARABEL)
-    found = kept_weights(tmp_path / "found")
-    assert found.to_numpy() == pytest.approx(weights.value, abs=1e-5)
+    # The scale makes the tolerances of Clarabel mean something.
+    cvxpy.Problem(cvxpy.Maximize(1e4 * utility), [*limits.values(), *others]).solve(
+        solver=cvxpy.CLARABEL
+    )
+    found = kept_weights(tmp_path / "found").to_numpy()
+    assert found == pytest.approx(weights.value, abs=1e-5)
     output = capsys.readouterr().out
     assert "dates are not in order (2021-04-22 is followed by 2021-04-21); sorted" in output
     expected = 252 * mean @ found
@@ -94,6 +106,20 @@ def test_the_portfolio_is_that_of_cvxpy_and_is_printed_kept_and_drawn(
     assert f"{volatility:.2%} a year, times the root of 252" in output
     assert f"{expected / volatility:.3f} at 0.00% interest" in output
     assert "duality gap" in output
+    rows = {cells[0]: cells[1:] for cells in table_rows(output)}
+    share = found * (covariance @ found) / (found @ covariance @ found)
+    deviation = np.sqrt(252 * np.diag(covariance))
+    for asset, *numbers in zip(NAMES, found, 252 * mean, deviation, share, strict=True):
+        assert rows[asset] == [f"{100 * number:.2f}" for number in numbers]
+    for name, limit in limits.items():
+        dual = np.max(limit.dual_value) / 1e4  # pyright: ignore[reportArgumentType, reportCallIssue]
+        assert float(rows[name][0]) == pytest.approx(dual, rel=1e-2)
+    assert len(table_rows(output)) == 2 + 5 + 6 + 3
+    drawn = pd.read_csv(tmp_path / "found/frontier.csv", index_col="series")
+    star, line = drawn.loc["utility, risk aversion 20"], drawn.loc["efficient frontier"]
+    assert star["x"] == pytest.approx(100 * volatility)
+    assert star["y"] == pytest.approx(100 * expected)
+    assert np.interp(star["x"], line["x"], line["y"]) == pytest.approx(star["y"], abs=0.02)
     for name in ("frontier", "allocation"):
         assert (tmp_path / f"found/{name}.svg").exists()
         assert (tmp_path / f"found/{name}.png").exists()
@@ -129,16 +155,26 @@ def test_every_objective_is_best_at_what_it_says(
 
 @pytest.mark.usefixtures("no_figures")
 def test_costs_keep_what_is_held_and_the_trade_is_counted_from_it(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, returns: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("held.csv").write_text("asset,weight\nXOM,0.6\nBRK-B,0.4\n")
-    write_prices(tmp_path)
     assert call("solve prices.csv --held held.csv --cost 10000") == 0
     assert kept_weights(tmp_path / "portfolio").loc["XOM"] == pytest.approx(0.6)
     assert "0.00% of wealth" in capsys.readouterr().out
     assert call("solve prices.csv --held held.csv --cost 5 --every 5") == 0
-    weights = kept_weights(tmp_path / "portfolio")
-    turnover = np.abs(weights.loc[NAMES].to_numpy() - [0, 0.4, 0, 0, 0.6]).sum()
+    found = kept_weights(tmp_path / "portfolio").to_numpy()
+    before = np.array([0, 0.4, 0, 0, 0.6])
+    weights = cvxpy.Variable(5, nonneg=True)
+    net = returns.mean().to_numpy() @ weights - 0.0005 / 5 * cvxpy.norm1(weights - before)
+    utility = net - 5 * cvxpy.quad_form(weights, returns.cov().to_numpy())
+    budget = cvxpy.sum(weights) == 1
+    cvxpy.Problem(
+        cvxpy.Maximize(1e4 * utility),
+        [budget],  # pyright: ignore[reportArgumentType]  (CVXPY types == as bool)
+    ).solve(solver=cvxpy.CLARABEL)
+    assert found == pytest.approx(weights.value, abs=1e-4)
+    turnover = np.abs(found - before).sum()
+    assert turnover > 0.1
     said = f"{turnover:.2%} of wealth, for {turnover * 5e-4:.3%} of it"
     assert said in capsys.readouterr().out
 
@@ -155,11 +191,11 @@ def test_groups_and_a_covariance_may_come_from_files(
     identity.to_csv("covariance.csv")
     arguments = (
         "solve prices.csv --objective minimum-variance --covariance-file covariance.csv "
-        "--groups-file groups.csv --limit 'Germany <= 0.1' 'tech == 0.4'"
+        "--groups-file groups.csv --limit 'Germany <= 0.1' 'tech == 0.7'"
     )
     assert call(arguments) == 0
     found = kept_weights(tmp_path / "portfolio")[returns.columns]
-    np.testing.assert_allclose(found, [0.15, 0.3, 0.15, 0.1, 0.3])
+    np.testing.assert_allclose(found, [0.3, 0.15, 0.3, 0.1, 0.15])
     identity.iloc[0, 1] = identity.iloc[1, 0] = 2e-4  # a correlation of 2: eigenvalue -1
     identity.to_csv("covariance.csv")
     assert call(arguments) == 2
