@@ -22,9 +22,12 @@ DOMAIN = Domain(
         "command_options",
         "covariance",
         "drawing",
+        "estimator",
+        "objectives",
         "price_files",
         "prices",
         "solve_command",
+        "weight_limits",
     ),
     max_steps=2000,
 )
