@@ -127,21 +127,21 @@ def answer(choice: Choice) -> Solution:
     if choice.max_variance is not None and choice.l2:
         raise ValueError("l2_coef makes another quadratic form than that of max_variance; drop one")
     least, greatest = choice.min_return, choice.max_variance
+    rows = choice.limits.rows
     if least is not None and not choice.cost.any():
         # Without costs a least return is one more row.
-        row = Row("min_return", choice.expected, least + choice.paid, math.inf)
-        limits = replace(choice.limits, rows=(*choice.limits.rows, row))
-        choice, least = replace(choice, limits=limits), None
-    found = _of_objective(choice)
+        rows = (*rows, Row("min_return", choice.expected, least + choice.paid, math.inf))
+    try:
+        found = _of_objective(replace(choice, limits=replace(choice.limits, rows=rows)))
+    except InfeasibleProgram:
+        _check_reach(choice)
+        raise
     if least is not None and _short_of(least, choice, found):
+        _check_reach(choice)
         (found,) = at_returns(choice, [least])
     if greatest is not None and choice.variance(weights_of(found)) > greatest * (1 + ROUND_OFF):
+        _check_reach(choice)
         found = _greatest_return(choice)
-        if least is not None and _short_of(least, choice, found):
-            raise InfeasibleProgram(
-                f"with max_variance {greatest:g} the greatest expected return net of costs is "
-                f"{choice.expected_return(weights_of(found)):.6g} < min_return {least:g}"
-            )
     return found
 
 
@@ -152,6 +152,19 @@ def weights_of(solution: Solution) -> Vector:
 
 def _short_of(least: float, choice: Choice, found: Solution) -> bool:
     return choice.expected_return(weights_of(found)) < least - ROUND_OFF * abs(least)
+
+
+def _check_reach(choice: Choice) -> None:
+    """Raise InfeasibleProgram if not even the greatest return is as much as `min_return`."""
+    if choice.min_return is None:
+        return
+    boldest = _greatest_return(replace(choice, l2=0.0))
+    if _short_of(choice.min_return, choice, boldest):
+        within = "" if choice.max_variance is None else f" and max_variance {choice.max_variance:g}"
+        raise InfeasibleProgram(
+            f"the greatest expected return within the limits{within} is "
+            f"{choice.expected_return(weights_of(boldest)):.6g} < min_return {choice.min_return:g}"
+        )
 
 
 def _of_objective(choice: Choice) -> Solution:
@@ -197,7 +210,7 @@ def _greatest_return(choice: Choice) -> Solution:
 
 
 def at_returns(choice: Choice, targets: Sequence[float]) -> list[Solution]:
-    """The portfolios of least risk with these expected returns net of costs.
+    """The portfolios of least risk with these expected returns net of costs, all within reach.
 
     Between corners of the frontier weights are mixtures and returns are linear in t, which gives
     the t of each target; objective and gap of a solution are those of the program at its t.
@@ -205,11 +218,6 @@ def at_returns(choice: Choice, targets: Sequence[float]) -> list[Solution]:
     program = choice.program(*choice.weighing)
     path = corners(program, choice.tilt)
     reached = [choice.expected_return(corner.point.numpy()) for corner in path]
-    if max(targets) > reached[-1] + ROUND_OFF * abs(reached[-1]):
-        raise InfeasibleProgram(
-            f"the greatest expected return net of costs within the limits is {reached[-1]:.6g} < "
-            f"min_return {max(targets):g}"
-        )
     at = np.interp(targets, reached, [corner.t for corner in path])
     return frontier(program, choice.tilt, at.tolist())
 
