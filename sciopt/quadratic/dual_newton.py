@@ -437,23 +437,28 @@ def solve_factor_model(program: QuadraticProgram, start: Vector | None = None) -
         InfeasibleProgram: no point satisfies the constraints.
     """
     arrays = Arrays.of(program)
-    if conflict := conflict_of_one_row(program, arrays):
-        raise conflict
     function = DualFunction.of(program, arrays)
     support = Support.of(arrays, function.sizes[0])
     ascent = Ascent(function, support, arrays.variance, PROMISE)
+    _check_rows(program, arrays)
     place = ascent.start(_first_dual(ascent, arrays, start))
     for step in range(1, STEPS):
         before, (place, settled) = place, ascent.advance(place)
-        if not settled:
-            continue
-        found = _certified(arrays, function, settled, step)
-        if found.gap <= CERTIFIED * found.scale and _feasible(arrays, found.at.point):
-            return found
-        _check_conflict(program, arrays, function, before.dual, place.dual)
-        if place is before and ascent.damping == LEAST_DAMPING:
-            break
+        if settled:
+            found = _certified(arrays, function, settled, step)
+            if found.gap <= CERTIFIED * found.scale and _feasible(arrays, found.at.point):
+                return found
+            if place is before and ascent.damping == LEAST_DAMPING:
+                break
+        if settled or _diverging(function, arrays, place.dual):
+            _check_conflict(program, arrays, function, before.dual, place.dual)
     return optimum(program, arrays, *first_guess(arrays))
+
+
+def _check_rows(program: QuadraticProgram, arrays: Arrays) -> None:
+    """Raise if one row alone cannot hold."""
+    if conflict := conflict_of_one_row(program, arrays):
+        raise conflict
 
 
 def _check_conflict(
@@ -483,7 +488,7 @@ def _rough_dual(ascent: Ascent, arrays: Arrays) -> Dual:
     place = sample.start(_rough_dual(sample, arrays))
     for _ in range(ROUGH_STEPS):
         place, settled = sample.advance(place)
-        if _diverging(ascent, arrays, place.dual):
+        if _diverging(function, arrays, place.dual):
             return _with_budget(ascent, arrays, np.zeros(function.sizes[0]))
         if settled:
             break
@@ -509,10 +514,10 @@ def _with_budget(ascent: Ascent, arrays: Arrays, y: Dual) -> Dual:
     return dual
 
 
-def _diverging(ascent: Ascent, arrays: Arrays, dual: Dual) -> bool:
+def _diverging(function: DualFunction, arrays: Arrays, dual: Dual) -> bool:
     """Whether multipliers are much larger than the slopes that they have to balance."""
     slopes = abs(arrays.linear).max() + arrays.diagonal.max()
-    multipliers = abs(dual[ascent.function.sizes[0] :])
+    multipliers = abs(dual[function.sizes[0] :])
     return bool(multipliers.max(initial=0) > DIVERGING * slopes)
 
 
@@ -529,8 +534,8 @@ def _never(arrays: Arrays, rows: np.ndarray, eta: np.ndarray) -> bool:
     parts, combined = arrays.pieces, rows @ arrays.rows
     slopes = combined + np.tensordot(eta, parts.signs[:, [1, -2]], 1)
     lower, upper = arrays.places[[0, -1]]
-    endless = np.isinf(upper) & (slopes[1] < -CONFLICT)
-    endless |= np.isinf(lower) & (slopes[0] > CONFLICT)
+    endless = np.isinf(upper) & (slopes[1] < -NOISE)
+    endless |= np.isinf(lower) & (slopes[0] > NOISE)
     if endless.any() or eta.min(initial=0) < 0:
         return False
     finite = np.isfinite(arrays.places)
