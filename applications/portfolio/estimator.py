@@ -106,7 +106,7 @@ class MeanVariance(BaseOptimization):
     groups : dict[str, list[str]] | array-like of shape (n_groups, n_assets), optional
         Names of groups for `linear_constraints`.
 
-    linear_constraints : list[str], optional
+    linear_constraints : list[str] | str, optional
         Such as "tech <= 0.3" or "AAPL >= 0.5 * MSFT" on assets, groups and factors.
 
     left_inequality, right_inequality : array-like, optional
@@ -175,7 +175,7 @@ class MeanVariance(BaseOptimization):
         management_fees: MultiInput = 0.0,
         previous_weights: MultiInput | None = None,
         groups: Groups | None = None,
-        linear_constraints: LinearConstraints | None = None,
+        linear_constraints: LinearConstraints | str | None = None,
         left_inequality: Inequality | None = None,
         right_inequality: Inequality | None = None,
         factor_loadings: pd.DataFrame | ArrayLike | None = None,
@@ -253,6 +253,9 @@ class MeanVariance(BaseOptimization):
             UnboundedProgram: weights without bounds that have no optimum; says along which assets.
             ValueError: parameters or returns that make no sense; says which.
         """
+        # What a fallback finds has no certificate, so that none may be left from an earlier fit.
+        for name in {"solution_", "problem_values_"} & set(vars(self)):
+            delattr(self, name)
         routed = process_routing(self, "fit", **fit_params)
         validate_data(self, X, skip_check_array=True)  # pyright: ignore[reportArgumentType]
         self._check_parameters()
@@ -274,7 +277,7 @@ class MeanVariance(BaseOptimization):
         )
         if self.efficient_frontier_size is None:
             self.solution_ = answer(choice)
-            weights = weights_of(self.solution_)
+            weights = weights_of(self.solution_).copy()
             self.problem_values_ = _values(choice, self.solution_)
         else:
             self.solution_ = efficient_frontier(choice, self.efficient_frontier_size)
@@ -299,7 +302,7 @@ class MeanVariance(BaseOptimization):
     def _choice(self, distribution: ReturnDistribution) -> Choice:
         """The parameters and what is known of the assets that can be held."""
         assets = len(distribution.mu)
-        held = self._clean_previous_weights(assets)
+        held = self._clean_previous_weights(assets).astype(float)
         sold, paid = _get_liquidation_turnover_and_cost(
             previous_weights=self.previous_weights,
             transaction_costs=self.transaction_costs,
@@ -313,7 +316,8 @@ class MeanVariance(BaseOptimization):
         return Choice(
             objective=self.objective_function,
             covariance=_covariance(distribution, limits.names, self.repair),
-            expected=distribution.mu - self._each(self.management_fees, "management_fees", assets),
+            expected=np.asarray(distribution.mu, dtype=float)
+            - self._each(self.management_fees, "management_fees", assets),
             limits=limits,
             cost=self._each(self.transaction_costs, "transaction_costs", assets),
             held=held,
@@ -471,9 +475,9 @@ def _covariance(
     if (model := distribution.factor_model) is not None:
         root = model.covariance_sqrt
         if root.diagonal is not None and (root.diagonal > 0).all():
-            loadings = torch.tensor(np.hstack(root.components))
-            return FactorModel(loadings, torch.tensor(root.diagonal**2))
-    given = distribution.covariance
+            loadings = torch.tensor(np.hstack(root.components), dtype=torch.float64)
+            return FactorModel(loadings, torch.tensor(root.diagonal**2, dtype=torch.float64))
+    given = np.asarray(distribution.covariance, dtype=float)
     covariance = (given + given.T) / 2
     asymmetry = abs(given - covariance).max()
     if asymmetry > ROUND_OFF * covariance.diagonal().max() or not _is_semidefinite(covariance):

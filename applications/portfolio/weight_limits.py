@@ -63,7 +63,7 @@ def as_rows(rows: Sequence[Row]) -> Rows | None:
 
 
 def equation_rows(
-    equations: LinearConstraints, groups: StrArray, exposures: Exposures | None
+    equations: LinearConstraints | str, groups: StrArray, exposures: Exposures | None
 ) -> Iterator[Row]:
     """Each text in skfolio's language of linear constraints, named by itself.
 
@@ -77,7 +77,7 @@ def equation_rows(
             "loading_matrix": exposures.loadings,
             "factor_groups": np.array([exposures.names, *families]),
         }
-    for text in np.asarray(equations).tolist():
+    for text in np.atleast_1d(equations).tolist():
         try:
             equal, value, below, most = equations_to_matrix(
                 groups, [text], raise_if_group_missing=True, **factors

@@ -1,5 +1,6 @@
 """The estimator against skfolio's own and CVXPY, and as a part of scikit-learn's machinery."""
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -220,7 +221,7 @@ NOT_IN_SKFOLIO: dict[str, tuple[Settings, Callable[[cvxpy.Variable], list[Any]]]
         ],
     ),
     "exposures in a text": (
-        {"factor_loadings": LOADINGS, "linear_constraints": ["value - size <= -0.1"]},
+        {"factor_loadings": LOADINGS, "linear_constraints": "value - size <= -0.1"},
         lambda w: [
             (LOADINGS["value"] - LOADINGS["size"]).to_numpy() @ w <= -0.1,
             cvxpy.sum(w) == 1,
@@ -362,6 +363,22 @@ def test_walking_forward_gives_the_portfolios_of_skfolio(settings: Settings) -> 
         np.testing.assert_allclose(one.previous_weights, other.previous_weights, atol=2e-4)
 
 
+def test_benchmarks_are_cut_into_folds_and_estimators_pickled() -> None:
+    tracker = pickle.loads(pickle.dumps(MeanVariance(track_benchmark=True, max_weights=0.08)))
+    folds: Any = cross_val_predict(tracker, ASSET_RETURNS, BENCHMARK, cv=WALK)
+    for k, (train, _) in enumerate(WALK.split(ASSET_RETURNS)):
+        alone = fit(clone(tracker), ASSET_RETURNS.iloc[train], BENCHMARK.iloc[train])
+        np.testing.assert_array_equal(folds[k].weights, alone.weights_)
+
+
+def test_single_precision_and_whole_numbers_are_taken_as_well() -> None:
+    settings: Settings = {"max_turnover": 1, "max_total_turnover": 1, "transaction_costs": None}
+    whole = MeanVariance(**UTILITY, **settings, previous_weights={"KO": 1}, budget=1)
+    single = fit(whole, ASSET_RETURNS.astype(np.float32))
+    np.testing.assert_allclose(single.weights_, fit(whole).weights_, atol=1e-3)
+    assert single.solution_.relative_gap < 1e-12
+
+
 def test_total_turnover_is_counted_from_one_fold_to_the_next() -> None:
     walked = cross_val_predict(
         MeanVariance(max_total_turnover=0.1, fallback=EqualWeighted()), ASSET_RETURNS, cv=WALK
@@ -422,7 +439,10 @@ def test_constraints_by_name_survive_a_selection_before() -> None:
 
 
 def test_failures_go_to_the_fallback_or_are_recorded() -> None:
-    saved = fit(MeanVariance(max_weights=0.01, fallback=EqualWeighted()))
+    saved = fit(MeanVariance(fallback=EqualWeighted()))
+    assert saved.solution_.gap < 1e-15
+    fit(saved.set_params(max_weights=0.01))
+    assert not hasattr(saved, "solution_")
     np.testing.assert_allclose(saved.weights_, 0.05)
     ((_, why), (_, outcome)) = saved.fallback_chain_
     assert why == "upper bound 0.01 x 20 variables = 0.2 < budget 1"
