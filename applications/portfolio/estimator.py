@@ -29,7 +29,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import validate_data
 
 from applications.portfolio.covariance import check_covariance
-from applications.portfolio.objectives import Choice, answer, efficient_frontier, weights_of
+from applications.portfolio.objectives import Aim, answer, efficient_frontier, weights_of
 from applications.portfolio.weight_limits import (
     Exposures,
     Limits,
@@ -270,19 +270,19 @@ class MeanVariance(BaseOptimization):
                     f"{missing}; this prior estimator takes no missing ones"
                 ) from error
             raise
-        choice = self._choice(
+        aim = self._aim(
             self._prepare_investable_distribution(
                 self.prior_estimator_.return_distribution_, slim=True
             )
         )
         if self.efficient_frontier_size is None:
-            self.solution_ = answer(choice)
+            self.solution_ = answer(aim)
             weights = weights_of(self.solution_).copy()
-            self.problem_values_ = _values(choice, self.solution_)
+            self.problem_values_ = _values(aim, self.solution_)
         else:
-            self.solution_ = efficient_frontier(choice, self.efficient_frontier_size)
+            self.solution_ = efficient_frontier(aim, self.efficient_frontier_size)
             weights = np.array([weights_of(solution) for solution in self.solution_])
-            self.problem_values_ = [_values(choice, solution) for solution in self.solution_]
+            self.problem_values_ = [_values(aim, solution) for solution in self.solution_]
         self.weights_ = self._expand_weights_to_full_universe(weights)
         return self
 
@@ -299,7 +299,7 @@ class MeanVariance(BaseOptimization):
             if size < 2:
                 raise ValueError(f"efficient_frontier_size must be at least 2, got {size}")
 
-    def _choice(self, distribution: ReturnDistribution) -> Choice:
+    def _aim(self, distribution: ReturnDistribution) -> Aim:
         """The parameters and what is known of the assets that can be held."""
         assets = len(distribution.mu)
         held = self._clean_previous_weights(assets).astype(float)
@@ -313,7 +313,7 @@ class MeanVariance(BaseOptimization):
         variances = [] if self.max_variance is None else [float(self.max_variance)]
         if self.max_standard_deviation is not None:
             variances.append(float(self.max_standard_deviation) ** 2)
-        return Choice(
+        return Aim(
             objective=self.objective_function,
             covariance=_covariance(distribution, limits.names, self.repair),
             expected=np.asarray(distribution.mu, dtype=float)
@@ -495,18 +495,17 @@ def _is_semidefinite(covariance: FloatArray) -> bool:
     return failed == 0
 
 
-def _values(choice: Choice, solution: Solution) -> dict[str, float]:
+def _values(aim: Aim, solution: Solution) -> dict[str, float]:
     """What skfolio's users expect in `problem_values_`."""
     weights = weights_of(solution)
-    expected, risk = choice.expected_return(weights), choice.variance(weights)
-    regularization = choice.l2 * float(weights @ weights)
+    expected, risk = aim.expected_return(weights), aim.variance(weights)
+    regularization = aim.l2 * float(weights @ weights)
     objective = {
         ObjectiveFunction.MINIMIZE_RISK: risk + regularization,
-        ObjectiveFunction.MAXIMIZE_UTILITY: expected - choice.risk_aversion * risk - regularization,
+        ObjectiveFunction.MAXIMIZE_UTILITY: expected - aim.risk_aversion * risk - regularization,
         ObjectiveFunction.MAXIMIZE_RETURN: expected - regularization,
-        ObjectiveFunction.MAXIMIZE_RATIO: (expected - choice.offset)
-        / (risk + regularization) ** 0.5,
-    }[choice.objective]
+        ObjectiveFunction.MAXIMIZE_RATIO: (expected - aim.offset) / (risk + regularization) ** 0.5,
+    }[aim.objective]
     return {
         "objective": objective,
         "expected_return": expected,

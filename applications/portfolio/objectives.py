@@ -42,7 +42,7 @@ Vector = Float[np.ndarray, " assets"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class Aim:
     """What is asked for: an objective over the limits, returns net of costs and fees.
 
     `covariance` is in a form without ridge. `offset` is what a return has to exceed in a ratio, and
@@ -117,31 +117,31 @@ class Choice:
         return Dense(matrix)
 
 
-def answer(choice: Choice) -> Solution:
+def answer(aim: Aim) -> Solution:
     """The portfolio of the objective within all limits, with its certificate.
 
     Raises:
         InfeasibleProgram: limits that exclude each other.
         UnboundedProgram: no least or greatest, as without bounds.
     """
-    if choice.max_variance is not None and choice.l2:
+    if aim.max_variance is not None and aim.l2:
         raise ValueError("l2_coef makes another quadratic form than that of max_variance; drop one")
-    least, greatest = choice.min_return, choice.max_variance
-    rows = choice.limits.rows
-    if least is not None and not choice.cost.any():
+    least, greatest = aim.min_return, aim.max_variance
+    rows = aim.limits.rows
+    if least is not None and not aim.cost.any():
         # Without costs a least return is one more row.
-        rows = (*rows, Row("min_return", choice.expected, least + choice.paid, math.inf))
+        rows = (*rows, Row("min_return", aim.expected, least + aim.paid, math.inf))
     try:
-        found = _of_objective(replace(choice, limits=replace(choice.limits, rows=rows)))
+        found = _of_objective(replace(aim, limits=replace(aim.limits, rows=rows)))
     except InfeasibleProgram:
-        _check_reach(choice)
+        _check_reach(aim)
         raise
-    if least is not None and _short_of(least, choice, found):
-        _check_reach(choice)
-        (found,) = at_returns(choice, [least])
-    if greatest is not None and choice.variance(weights_of(found)) > greatest * (1 + ROUND_OFF):
-        _check_reach(choice)
-        found = _greatest_return(choice)
+    if least is not None and _short_of(least, aim, found):
+        _check_reach(aim)
+        (found,) = at_returns(aim, [least])
+    if greatest is not None and aim.variance(weights_of(found)) > greatest * (1 + ROUND_OFF):
+        _check_reach(aim)
+        found = _greatest_return(aim)
     return found
 
 
@@ -150,83 +150,82 @@ def weights_of(solution: Solution) -> Vector:
     return solution.point.numpy()
 
 
-def _short_of(least: float, choice: Choice, found: Solution) -> bool:
-    return choice.expected_return(weights_of(found)) < least - ROUND_OFF * abs(least)
+def _short_of(least: float, aim: Aim, found: Solution) -> bool:
+    return aim.expected_return(weights_of(found)) < least - ROUND_OFF * abs(least)
 
 
-def _check_reach(choice: Choice) -> None:
+def _check_reach(aim: Aim) -> None:
     """Raise InfeasibleProgram if not even the greatest return is as much as `min_return`."""
-    if choice.min_return is None:
+    if aim.min_return is None:
         return
-    boldest = _greatest_return(replace(choice, l2=0.0))
-    if _short_of(choice.min_return, choice, boldest):
-        within = "" if choice.max_variance is None else f" and max_variance {choice.max_variance:g}"
+    boldest = _greatest_return(replace(aim, l2=0.0))
+    if _short_of(aim.min_return, aim, boldest):
+        within = "" if aim.max_variance is None else f" and max_variance {aim.max_variance:g}"
         raise InfeasibleProgram(
             f"the greatest expected return within the limits{within} is "
-            f"{choice.expected_return(weights_of(boldest)):.6g} < min_return {choice.min_return:g}"
+            f"{aim.expected_return(weights_of(boldest)):.6g} < min_return {aim.min_return:g}"
         )
 
 
-def _of_objective(choice: Choice) -> Solution:
+def _of_objective(aim: Aim) -> Solution:
     """Without a limit on returns net of costs, nor, but for the greatest return, on variance."""
-    match choice.objective:
+    match aim.objective:
         case ObjectiveFunction.MINIMIZE_RISK:
-            return solve(choice.program(*choice.weighing, costly=False))
+            return solve(aim.program(*aim.weighing, costly=False))
         case ObjectiveFunction.MAXIMIZE_UTILITY:
-            return solve(choice.program(*choice.weighing, expected=1))
+            return solve(aim.program(*aim.weighing, expected=1))
         case ObjectiveFunction.MAXIMIZE_RETURN:
-            return _greatest_return(choice)
-    program = choice.program(*choice.weighing)
+            return _greatest_return(aim)
+    program = aim.program(*aim.weighing)
     try:
-        return max_ratio(program, choice.tilt, choice.offset + choice.paid)
+        return max_ratio(program, aim.tilt, aim.offset + aim.paid)
     except InfeasibleProgram:
-        greatest = choice.expected_return(weights_of(_greatest_return(replace(choice, l2=0.0))))
+        greatest = aim.expected_return(weights_of(_greatest_return(replace(aim, l2=0.0))))
         raise InfeasibleProgram(
             f"no portfolio within the limits is expected to return more than the risk-free rate "
-            f"{choice.offset:g} per period; the greatest expected return is {greatest:.6g}"
+            f"{aim.offset:g} per period; the greatest expected return is {greatest:.6g}"
         ) from None
 
 
-def _greatest_return(choice: Choice) -> Solution:
+def _greatest_return(aim: Aim) -> Solution:
     """Of greatest expected return, with a variance of at most `max_variance`."""
-    if choice.l2:
-        return solve(choice.program(0.0, 2 * choice.l2, expected=1))
-    program = choice.program(1.0, 0.0)
+    if aim.l2:
+        return solve(aim.program(0.0, 2 * aim.l2, expected=1))
+    program = aim.program(1.0, 0.0)
     most = ANY_VARIANCE * float(program.diagonal.max())
-    if choice.max_variance is not None:
-        most = min(choice.max_variance, most)
+    if aim.max_variance is not None:
+        most = min(aim.max_variance, most)
     try:
-        found = target_risk(program, choice.tilt, most)
+        found = target_risk(program, aim.tilt, most)
     except InfeasibleProgram:
         # Raises in words if the limits exclude each other without the variance.
         safest = weights_of(solve(replace(program, cost=torch.zeros_like(program.cost))))
         raise InfeasibleProgram(
-            f"the least variance within the limits is {choice.variance(safest):.6g} > max_variance "
+            f"the least variance within the limits is {aim.variance(safest):.6g} > max_variance "
             f"{most:g}"
         ) from None
-    if choice.max_variance is None and choice.variance(weights_of(found)) > 0.5 * most:
+    if aim.max_variance is None and aim.variance(weights_of(found)) > 0.5 * most:
         raise UnboundedProgram("the expected return grows without end: give the weights bounds")
     return found
 
 
-def at_returns(choice: Choice, targets: Sequence[float]) -> list[Solution]:
+def at_returns(aim: Aim, targets: Sequence[float]) -> list[Solution]:
     """The portfolios of least risk with these expected returns net of costs, all within reach.
 
     Between corners of the frontier weights are mixtures and returns are linear in t, which gives
     the t of each target; objective and gap of a solution are those of the program at its t.
     """
-    program = choice.program(*choice.weighing)
-    path = corners(program, choice.tilt)
-    reached = [choice.expected_return(corner.point.numpy()) for corner in path]
-    at = np.interp(targets, reached, [corner.t for corner in path])
-    return frontier(program, choice.tilt, at.tolist())
+    program = aim.program(*aim.weighing)
+    path = corners(program, aim.tilt)
+    reached = [aim.expected_return(corner.point.numpy()) for corner in path]
+    # Round-off may let a return fall that rises or stays.
+    at = np.interp(targets, np.maximum.accumulate(reached), [corner.t for corner in path])
+    return frontier(program, aim.tilt, at.tolist())
 
 
-def efficient_frontier(choice: Choice, size: int) -> list[Solution]:
+def efficient_frontier(aim: Aim, size: int) -> list[Solution]:
     """`size` portfolios from least risk to greatest return, evenly spaced in return."""
-    ends = [
-        answer(replace(choice, objective=objective))
-        for objective in (ObjectiveFunction.MINIMIZE_RISK, ObjectiveFunction.MAXIMIZE_RETURN)
-    ]
-    low, high = (choice.expected_return(weights_of(end)) for end in ends)
-    return at_returns(choice, np.linspace(low, high, size).tolist())
+    safest = answer(replace(aim, objective=ObjectiveFunction.MINIMIZE_RISK))
+    boldest = answer(replace(aim, objective=ObjectiveFunction.MAXIMIZE_RETURN, l2=0.0))
+    low, high = (aim.expected_return(weights_of(end)) for end in (safest, boldest))
+    return at_returns(aim, np.linspace(low, high, size).tolist())
