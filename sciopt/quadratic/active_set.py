@@ -38,11 +38,13 @@ NEARLY = 1e-7
 Vector = Float[np.ndarray, " n"]
 
 
-def active_set(arrays: Arrays, working: WorkingSet, point: Vector) -> Optimum | None:
+def active_set(
+    arrays: Arrays, working: WorkingSet, point: Vector, most: int | None = None
+) -> Optimum | None:
     """The optimum found from these suppositions; None if no feasible point was found.
 
     `point` lies in the bounds and agrees with the working set's states; if it also satisfies the
-    rows, the method cannot fail to find one.
+    rows, the method cannot fail to find one. After `most` systems the best so far is returned.
 
     Raises:
         LinAlgError: Q is singular on a set of free variables.
@@ -57,20 +59,20 @@ def active_set(arrays: Arrays, working: WorkingSet, point: Vector) -> Optimum | 
         trial = working.copy()
         found, used = _first_feasible(arrays, trial)
         passes += used
-    return None if found is None else _descend(arrays, judged(arrays, trial, found, passes))
+    return None if found is None else _descend(arrays, judged(arrays, trial, found, passes), most)
 
 
-def _descend(arrays: Arrays, best: Optimum) -> Optimum:
+def _descend(arrays: Arrays, best: Optimum, most: int | None) -> Optimum:
     """From one feasible minimiser to lower ones, until none of its multipliers is wrong."""
     n, passes = len(arrays.linear), best.passes
     block, idle = max(8, 2 * int(n**0.5)), 0
-    while passes < MOST * n + 1000 and idle < n + PATIENCE:
+    while passes < (most or MOST * n + 1000) and idle < n + PATIENCE:
         wish, rising = wishes(arrays, best.working, best.at, best.reduced)
         candidates = wish.nonzero()[0]
         if not len(candidates):
             break
         # After too many walks of no length, the lowest index goes first.
-        chosen = candidates[:1] if idle > PATIENCE else _worst(wish, candidates, block)
+        chosen = candidates[:1] if idle > PATIENCE else _both(wish, rising, candidates, block)
         for go in (_feasible, partial(walk, point=best.at.point)):
             trial = best.working.copy()
             release(arrays, trial, chosen, rising)
@@ -163,6 +165,16 @@ def _activate(arrays: Arrays, working: WorkingSet, point: Vector) -> bool:
     working.rows[under] = -1
     working.limits[long] = True
     return bool(over.any() or under.any() or long.any())
+
+
+def _both(wish: Vector, rising: np.ndarray, candidates: np.ndarray, block: int) -> np.ndarray:
+    """The worst of those that would rise and of those that would fall: a budget needs both."""
+    if len(candidates) <= block or block == 1:
+        return _worst(wish, candidates, block)
+    up = rising[np.minimum(candidates, len(rising) - 1)]
+    half = block // 2
+    chosen = [_worst(wish, each, half) for each in (candidates[up], candidates[~up])]
+    return np.concatenate(chosen)
 
 
 def _worst(wish: Vector, candidates: np.ndarray, block: int) -> np.ndarray:

@@ -111,14 +111,15 @@ def conflict_of_rows(
 
 def _least(arrays: Arrays, combined: np.ndarray, limits: np.ndarray) -> float:
     """The least of combined @ w + sum_l limits_l |w - center_l| within the bounds."""
-    places = arrays.pieces.breakpoints
-    rest = abs(combined) - limits.sum() <= 0
-    places = np.where(np.isfinite(places), places, np.where(rest, 0.0, places))
+    bounds = arrays.pieces.breakpoints
+    # Without a bound the sum ends at a kink, or nowhere if its slope out there is downhill.
+    downhill = np.isinf(bounds) & (np.sign(bounds) * combined < -limits.sum())
+    places = np.where(np.isfinite(bounds), bounds, 0.0)
     values = combined * places
     costs = len(arrays.pieces.centers) - len(limits)
     for by, center in zip(limits, arrays.pieces.centers[costs:], strict=True):
-        values = values + by * abs(places - center) if by else values
-    return float(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf).min(0).sum())
+        values = values + by * abs(places - center)
+    return float(np.where(downhill, -np.inf, values).min(0).sum())
 
 
 def endless(program: QuadraticProgram, direction: np.ndarray) -> UnboundedProgram:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ class Optimum:
     arrays: Arrays
     at: Minimiser
     working: WorkingSet
-    reduced: Vector
+    reduced: Float[np.ndarray, " n"]
     """Qw - c + A'l"""
     objective: float
     passes: int
@@ -32,9 +32,7 @@ class Optimum:
     def gap(self) -> float:
         """How far the objective can be from the minimum."""
         arrays, parts, at = self.arrays, self.arrays.pieces, self.at
-        gap = gap_of_variables(
-            parts, arrays.form, at.point, self.reduced, at.limits, arrays.places
-        )
+        gap = gap_of_variables(parts, arrays.form, at.point, self.reduced, at.limits, arrays.places)
         gap += gap_of_rows(arrays.rows @ at.point, arrays.row_lower, arrays.row_upper, at.rows)
         if len(parts.limits):
             gap += float((at.limits * (parts.limits - parts.norms(at.point))).clip(0).sum())
@@ -51,11 +49,36 @@ def judged(arrays: Arrays, working: WorkingSet, found: Minimiser, passes: int) -
     parts, point = arrays.pieces, found.point
     held = point.nonzero()[0]
     gradient = arrays.form.times(held, point[held]) - arrays.linear
+    if not len(found.free) and not found.short and (working.rows != 0).sum() == 1:
+        found = _balanced(arrays, working, found, gradient)
     reduced = gradient + found.rows @ arrays.rows
     objective = 0.5 * float(point @ gradient - point @ arrays.linear)
     if len(parts.centers):
         objective += float(parts.value(point, np.zeros(len(parts.limits))).sum())
     return Optimum(arrays, found, working, reduced, objective, passes)
+
+
+def _balanced(arrays: Arrays, working: WorkingSet, found: Minimiser, gradient: Vector) -> Minimiser:
+    """With nothing free, the multiplier of the row that acts at which most would be at peace.
+
+    Any would do; this one lets the keenest to rise and to fall wish equally, so that they can be
+    released together and move.
+    """
+    acting = int(working.rows.nonzero()[0][0])
+    row, parts, at = arrays.rows[acting], arrays.pieces, working.states >> 1
+    slopes = parts.slopes_with(found.limits)
+    used = row > 0
+    if not used.any() or (row < 0).any():
+        return found
+    up = -(gradient + slopes[parts.right[at, parts.each], parts.each])[used] / row[used]
+    down = -(gradient + slopes[parts.left[at, parts.each], parts.each])[used] / row[used]
+    low, high = up.max(), down.min()
+    if not np.isfinite(low) and not np.isfinite(high):
+        return found
+    middle = 0.5 * (low + high) if np.isfinite(low) and np.isfinite(high) else max(low, -high)
+    by = found.rows.copy()
+    by[acting] = middle if np.isfinite(middle) else (low if np.isfinite(low) else high)
+    return replace(found, rows=by)
 
 
 def wishes(

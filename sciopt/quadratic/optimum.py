@@ -27,6 +27,8 @@ CERTIFIED = 1e-11
 # Relative gap at which a proximal loop ends; what it leaves is round-off of the ridge.
 ACCURATE = 1e-13
 UNFINISHED = 1e-9
+# Systems after which a point from inside is a better place to go on from.
+QUICK = 200
 PROXIMAL_STEPS = 60
 # Steps that do not halve the gap before the loop ends.
 PATIENCE = 5
@@ -44,6 +46,8 @@ def optimum(
     """
     try:
         found = _found(program, arrays, arrays, working, point)
+        if found.gap > CERTIFIED * found.scale:
+            found = _from_inside(program, arrays, arrays)
     except LinAlgError:
         return _proximal(program, arrays, *first_guess(arrays))
     if found.gap <= CERTIFIED * found.scale:
@@ -59,7 +63,7 @@ def _found(
     point: Vector,
 ) -> Optimum:
     """The optimum of `posed`, the program with or without a proximal term."""
-    found = active_set(posed, working, point)
+    found = active_set(posed, working, point, QUICK)
     if found is None:
         # A round objective makes a feasible point easy to find, and from one nothing can go wrong.
         variance = arrays.variance or 1.0
@@ -148,4 +152,3 @@ def _snapped(arrays: Arrays, point: np.ndarray) -> np.ndarray:
     each = np.arange(len(point))
     near = distance[nearest, each] < 1e-7 * (1 + abs(point).max())
     return np.where(near, places[nearest, each], np.clip(point, places[0], places[-1]))
-

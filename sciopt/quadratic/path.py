@@ -108,6 +108,7 @@ class Path:
     def piece(self, t: float, found: Optimum) -> Piece:
         """How far the suppositions of a minimiser at t hold on either side of it."""
         at, states = found.at, found.working.states
+        assert at.factor is not None
         slope = _slope_of_costs(self.arrays, found)
         direction = np.zeros(len(slope))
         bounds = np.zeros(len(at.factor.border))
@@ -145,10 +146,16 @@ class Path:
             slack = ~found.working.limits
             room.append((parts.limits - parts.norms(at.point))[slack])
             rate.append(-growth[slack])
-        rooms, rates = np.concatenate(room).clip(0), np.concatenate(rate)
-        ahead = np.divide(rooms, -rates, out=np.full_like(rooms, np.inf), where=rates < 0)
-        back = np.divide(rooms, rates, out=np.full_like(rooms, np.inf), where=rates > 0)
-        return Piece(t, found, direction, -min(back.min(), t), float(ahead.min()))
+        back, ahead = _reach(np.concatenate(room), np.concatenate(rate))
+        return Piece(t, found, direction, max(back, -t), ahead)
+
+
+def _reach(room: np.ndarray, rate: np.ndarray) -> tuple[float, float]:
+    """How far back and ahead everything that has room left, and loses it at a rate, stays >= 0."""
+    room, never = room.clip(0), np.full_like(room, np.inf)
+    ahead = np.divide(room, -rate, out=never.copy(), where=rate < 0)
+    back = np.divide(room, rate, out=never, where=rate > 0)
+    return -float(back.min()), float(ahead.min())
 
 
 def _slope_of_costs(arrays: Arrays, found: Optimum) -> Vector:
@@ -208,7 +215,7 @@ def corners(
     path = Path(program, tilt)
     piece = path.piece_at(0.0)
     found = [_corner(program, 0.0, piece.found)]
-    while np.isfinite(piece.ahead):
+    while piece.t + piece.ahead < LARGE * path.unit:
         if len(found) == most:
             raise ValueError(f"more than {most} corners; the last is at t = {found[-1].t:g}")
         end = piece.t + piece.ahead

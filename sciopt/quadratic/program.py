@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -65,6 +66,11 @@ class QuadraticProgram:
     def size(self) -> int:
         """n, the number of variables."""
         return self.linear.shape[-1]
+
+    @cached_property
+    def diagonal(self) -> Float[Tensor, " n"]:
+        """Q_ii."""
+        return self.form.diagonal().contiguous()
 
     @property
     def device(self) -> torch.device:
@@ -178,7 +184,7 @@ def _check(program: QuadraticProgram) -> None:
     """Raise ValueError for what no solver could make sense of."""
     if program.names and len(program.names) != program.size:
         raise ValueError(f"{program.size} variables need as many names, got {len(program.names)}")
-    lower, upper, diagonal = program.lower, program.upper, program.form.diagonal()
+    lower, upper, diagonal = program.lower, program.upper, program.diagonal
     infinity = float("inf")
     demands = {
         "linear must be finite": program.linear.abs() < infinity,

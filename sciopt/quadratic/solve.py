@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sciopt.quadratic.dual_newton import solve_factor_model
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.forms import FactorModel
 from sciopt.quadratic.optimality import Optimum
@@ -35,9 +36,8 @@ def solve(program: QuadraticProgram, start: Float[Tensor, " n"] | None = None) -
     """
     form = program.form
     if isinstance(form, FactorModel) and form.size > WIDE * form.loadings.shape[1]:
-        from sciopt.quadratic.dual_newton import solve_factor_model
-
-        return solve_factor_model(program, start)
+        found = solve_factor_model(program, start)
+        return as_solution(program, found.arrays, found)
     arrays = Arrays.of(program)
     if start is None:
         working, point = first_guess(arrays)

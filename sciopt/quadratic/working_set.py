@@ -64,12 +64,10 @@ class Arrays:
         form = as_numpy(program.form)
         parts = pieces(program)
         places = implied_places(parts.breakpoints, rows, lower, upper)
-        diagonal = form.diagonal()
+        diagonal = program.diagonal.numpy(force=True)
         variance = float(diagonal.mean())
         equations = lower == upper
-        return cls(
-            form, linear, parts, places, rows, lower, upper, equations, diagonal, variance
-        )
+        return cls(form, linear, parts, places, rows, lower, upper, equations, diagonal, variance)
 
 
 @dataclass
@@ -118,7 +116,10 @@ class Factor:
     def _within_schur(self, excess: np.ndarray) -> np.ndarray:
         if len(excess) == 1 and self.schur[0, 0] > 0:
             return excess / self.schur[0, 0]
-        scale = 1 / np.sqrt(np.maximum(self.schur.diagonal(), np.finfo(float).tiny))
+        # A row without free variables has no multiplier of its own.
+        sizes = self.schur.diagonal()
+        used = sizes > SINGULAR * sizes.max(initial=0)
+        scale = np.where(used, 1 / np.sqrt(np.where(used, sizes, 1)), 0)
         scaled = self.schur * scale * scale[:, None]
         return scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
 
@@ -228,4 +229,5 @@ class Minimiser:
     free: Int[np.ndarray, " free"]
     short: float
     """by how much the equations of the working set fail to hold, where too few are free"""
-    factor: Factor
+    factor: Factor | None
+    """None where another method has found it"""

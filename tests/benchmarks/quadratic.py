@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import cvxpy as cp
 import numpy as np
@@ -68,7 +68,7 @@ def relative_gap(weights: np.ndarray, covariance: np.ndarray, linear: np.ndarray
     weights = np.maximum(weights, 0) / np.maximum(weights, 0).sum()
     gradient = covariance @ weights - linear
     objective = 0.5 * weights @ (gradient - linear)
-    scale = max(abs(objective), float(np.trace(covariance)) / len(weights))
+    scale = max(abs(float(objective)), float(np.trace(covariance)) / len(weights))
     return float(weights @ gradient - gradient.min()) / scale
 
 
@@ -109,7 +109,8 @@ def by_cvxpy(covariance: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """Long-only weights by CVXPY and Clarabel at their default tolerances."""
     weights = cp.Variable(len(linear))
     objective = 0.5 * cp.quad_form(weights, cp.psd_wrap(covariance)) - linear @ weights
-    problem = cp.Problem(cp.Minimize(objective), [cp.sum(weights) == 1, weights >= 0])
+    constraints: list[Any] = [cp.sum(weights) == 1, weights >= 0]
+    problem = cp.Problem(cp.Minimize(objective), constraints)
     problem.solve(solver=cp.CLARABEL)
     assert weights.value is not None
     return weights.value
@@ -218,7 +219,7 @@ def grouped(n: int, rounds: int) -> list[list[Row]]:
 
 
 def whole_frontier(n: int, points: int, rounds: int) -> list[Row]:
-    """A grid of risk aversions; CVXPY compiles once and takes parameters; cvxcla's exact corners."""
+    """A grid of risk aversions; CVXPY compiles once; cvxcla finds the exact corners."""
     market = Market.of(n, 2 * n)
     aversions = np.logspace(-0.5, 3, points)
     program = quadratic_program(Dense(torch.tensor(market.covariance)))
@@ -228,7 +229,8 @@ def whole_frontier(n: int, points: int, rounds: int) -> list[Row]:
     weights = cp.Variable(n)
     root = np.linalg.cholesky(market.covariance).T
     objective = 0.5 * cp.sum_squares(root @ weights) - tilted @ weights
-    problem = cp.Problem(cp.Minimize(objective), [cp.sum(weights) == 1, weights >= 0])
+    constraints: list[Any] = [cp.sum(weights) == 1, weights >= 0]
+    problem = cp.Problem(cp.Minimize(objective), constraints)
 
     def loop(solver: str) -> None:
         for aversion in aversions:
