@@ -26,7 +26,9 @@ def test_the_gap_certifies_the_reference_and_bounds_every_other_portfolio(name: 
     assert program.duality_gap(reference) <= 1e-11 * program.scale(reference)
     rng = np.random.default_rng(0)
     for concentration in (0.05, 0.3, 1.0, 10.0):
-        for weights in torch.from_numpy(rng.dirichlet(np.full(20, concentration), size=20)):
+        for weights in torch.from_numpy(
+            rng.dirichlet(np.full(len(reference), concentration), size=20)
+        ):
             excess = program.objective(weights) - program.objective(reference)
             assert 0 <= excess <= program.duality_gap(weights)
 
