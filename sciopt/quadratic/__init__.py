@@ -6,6 +6,7 @@
 costs and norm limits share, then `active_set.py` for the method.
 """
 
+from sciopt.quadratic.batch import BatchSolution, solve_batch
 from sciopt.quadratic.forms import Dense, FactorModel, Form, Returns, Shrunk
 from sciopt.quadratic.path import Corner, corners, frontier, max_ratio, target_risk
 from sciopt.quadratic.program import (
@@ -20,6 +21,7 @@ from sciopt.quadratic.program import (
 from sciopt.quadratic.solve import solve
 
 __all__ = [
+    "BatchSolution",
     "Corner",
     "Dense",
     "FactorModel",
@@ -37,5 +39,6 @@ __all__ = [
     "max_ratio",
     "quadratic_program",
     "solve",
+    "solve_batch",
     "target_risk",
 ]

@@ -34,6 +34,7 @@ from sciopt.quadratic import (
     frontier,
     quadratic_program,
     solve,
+    solve_batch,
 )
 from tests.benchmarks.race import Bar, Row
 from tests.benchmarks.turns import as_dict, by_turns, table
@@ -293,6 +294,47 @@ def factor_model(n: int, rounds: int, factors: int = 50) -> list[Row]:
     return by_turns(case, functions, rounds, bars=bars)
 
 
+def batched(count: int, shared: bool, rounds: int) -> list[Row]:
+    """Many programs of 50 assets at once; piqp solves them one after the other."""
+    markets = [Market.of(50, 100, seed) for seed in range(count)]
+    matrices = [markets[0 if shared else place].covariance for place in range(count)]
+    linear = np.stack([market.mean / 10 for market in markets])
+    stacked = torch.tensor(matrices[0] if shared else np.stack(matrices))
+    tilts = torch.tensor(linear)
+    gap = float(solve_batch(stacked, tilts).relative_gap.max())
+    functions: dict[str, Callable[[], object]] = {OURS: lambda: solve_batch(stacked, tilts)}
+    if not _absent(PIQP):
+        functions[PIQP] = lambda: [by_piqp(*pair) for pair in zip(matrices, linear, strict=True)]
+    whose = "one Q for all" if shared else "a Q each"
+    bars = {OURS: [Bar(PIQP, 0.1 if shared else 0.5)]} if PIQP in functions else {}
+    case = f"{count} programs of n = 50, {whose}, worst gap {gap:.0e}"
+    return by_turns(case, functions, rounds, bars=bars)
+
+
+def walk_forward(window: int = 252) -> list[Row]:
+    """Minimum variance of 20 stocks, every day for 33 years, covariances included."""
+    from skfolio.datasets import load_sp500_dataset
+
+    returns = load_sp500_dataset().pct_change().iloc[1:].to_numpy()
+    gaps: list[float] = []
+
+    def every_day() -> None:
+        sums = np.cumsum(np.pad(returns, ((1, 0), (0, 0))), 0)
+        outer = returns[:, :, None] * returns[:, None]
+        products = np.cumsum(np.pad(outer, ((1, 0), (0, 0), (0, 0))), 0)
+        mean = (sums[window:] - sums[:-window]) / window
+        covariances = (products[window:] - products[:-window]) / window
+        covariances -= mean[:, :, None] * mean[:, None]
+        found = solve_batch(torch.tensor(covariances), torch.zeros(len(mean), 20).double())
+        gaps.append(float(found.relative_gap.max()))
+
+    rows = by_turns("walk-forward", {OURS: every_day}, 1)
+    days = len(returns) - window + 1
+    for row in rows:
+        row.case = f"walk-forward, 20 stocks, {days} days, worst gap {max(gaps):.0e}"
+    return rows
+
+
 def returns_form(n: int, days: int, rounds: int) -> list[Row]:
     """Minimum variance and a ridge from returns alone; Q would take 8 n^2 bytes."""
     market = _returns_only(n, days)
@@ -327,6 +369,8 @@ CASES: dict[str, Callable[[int], Sequence[list[Row]]]] = {
         factor_model(1_000_000, 1),
     ],
     "returns": lambda rounds: [returns_form(50_000, 1250, 1)],
+    "batch": lambda rounds: [batched(1000, shared, rounds) for shared in (False, True)],
+    "walk": lambda rounds: [walk_forward()],
 }
 
 
@@ -338,7 +382,7 @@ def main(
     """Time the cases on one thread and print the tables.
 
     Args:
-        cases: which of small, dense, frontier, support, groups, factor, returns.
+        cases: which of small, dense, frontier, support, groups, factor, returns, batch, walk.
         rounds: laps of each candidate, where one is short.
         json: file to write all rows to.
     """
