@@ -35,8 +35,10 @@ from sciopt.quadratic import (
 
 ROUND_OFF = 1e-9
 """By how much of itself a limit may be missed."""
+BOLD = 1e9
+"""How much more return counts than risk where the greatest return is sought."""
 ANY_VARIANCE = 1e6
-"""Times the largest variance of an asset: a limit that no bounded portfolio meets."""
+"""Times the largest variance of an asset: more than any bounded portfolio has."""
 
 Vector = Float[np.ndarray, " assets"]
 
@@ -191,22 +193,25 @@ def _greatest_return(aim: Aim) -> Solution:
     """Of greatest expected return, with a variance of at most `max_variance`."""
     if aim.l2:
         return solve(aim.program(0.0, 2 * aim.l2, expected=1))
-    program = aim.program(1.0, 0.0)
-    most = ANY_VARIANCE * float(program.diagonal.max())
-    if aim.max_variance is not None:
-        most = min(aim.max_variance, most)
+    variances = aim.covariance.diagonal()
+    # A trace of risk aversion chooses the safest among portfolios of equal return.
+    trace = (float(np.ptp(aim.expected)) or 1.0) / (BOLD * float(variances.mean()))
+    boldest = solve(aim.program(trace, 0.0, expected=1))
+    variance = aim.variance(weights_of(boldest))
+    if aim.max_variance is None:
+        if variance > ANY_VARIANCE * float(variances.max()):
+            raise UnboundedProgram("the expected return grows without end: give the weights bounds")
+        return boldest
+    if variance <= aim.max_variance * (1 + ROUND_OFF):
+        return boldest
     try:
-        found = target_risk(program, aim.tilt, most)
+        return target_risk(aim.program(1.0, 0.0), aim.tilt, aim.max_variance)
     except InfeasibleProgram:
-        # Raises in words if the limits exclude each other without the variance.
-        safest = weights_of(solve(replace(program, cost=torch.zeros_like(program.cost))))
+        safest = weights_of(solve(aim.program(1.0, 0.0, costly=False)))
         raise InfeasibleProgram(
             f"the least variance within the limits is {aim.variance(safest):.6g} > max_variance "
-            f"{most:g}"
+            f"{aim.max_variance:g}"
         ) from None
-    if aim.max_variance is None and aim.variance(weights_of(found)) > 0.5 * most:
-        raise UnboundedProgram("the expected return grows without end: give the weights bounds")
-    return found
 
 
 def at_returns(aim: Aim, targets: Sequence[float]) -> list[Solution]:

@@ -79,6 +79,7 @@ AS_IN_SKFOLIO: dict[str, Settings] = {
     "Sharpe ratio, volatility limited": RATIO | {"max_standard_deviation": 0.0138},
     "Sharpe ratio, least return": RATIO | {"min_return": 2e-3},
     "variance limit that does not bind": UTILITY | {"max_variance": 1.0},
+    "greatest return of short positions": RETURN | SHORT | {"max_weights": 0.4, "max_variance": 1},
     "dictionaries of bounds": {"min_weights": {"AAPL": 0.1}, "max_weights": {"WMT": 0.05}},
     "array of bounds": UTILITY | {"max_weights": np.linspace(0.05, 0.2, 20)},
     "short positions": SHORT,
