@@ -72,12 +72,11 @@ def _balanced(arrays: Arrays, working: WorkingSet, found: Minimiser, gradient: V
         return found
     up = -(gradient + slopes[parts.right[at, parts.each], parts.each])[used] / row[used]
     down = -(gradient + slopes[parts.left[at, parts.each], parts.each])[used] / row[used]
-    low, high = up.max(), down.min()
-    if not np.isfinite(low) and not np.isfinite(high):
+    ends = [end for end in (up.max(), down.min()) if np.isfinite(end)]
+    if not ends:
         return found
-    middle = 0.5 * (low + high) if np.isfinite(low) and np.isfinite(high) else max(low, -high)
     by = found.rows.copy()
-    by[acting] = middle if np.isfinite(middle) else (low if np.isfinite(low) else high)
+    by[acting] = sum(ends) / len(ends)
     return replace(found, rows=by)
 
 

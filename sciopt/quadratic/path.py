@@ -222,7 +222,7 @@ def corners(
         found.append(_corner(program, end, path.at(end)))
         step = SHORT * max(end, path.unit)
         piece = path.piece_at(end + step)
-        while piece.ahead == 0:
+        while piece.ahead == 0 and end + step < LARGE * path.unit:
             step *= 4
             piece = path.piece_at(end + step)
     return found
@@ -335,7 +335,7 @@ def _root(path: Path, excess: Callable[[Piece], Quadratic]) -> float | None:
             return t + root
         if coefficients[0] < 0:
             low = t + piece.ahead
-            if np.isinf(low):
+            if low >= LARGE * path.unit:
                 return None
         else:
             high = t + piece.back
