@@ -43,7 +43,7 @@ FEASIBLE = 1e-12
 CONFLICT, NOISE = 1e-9, 1e-7
 ASCENT = 1e-4
 WOLFE = 0.3
-EPSILON = float(np.finfo(np.float64).eps)
+EPSILON, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 # A step that promises a smaller rise than this, relative to the objective, is the last.
 PROMISE = 1e-15
 # Damping of the multipliers, in units of the curvature that one free variable gives them.
@@ -381,7 +381,7 @@ class Ascent:
             if high - low <= 0.1 * reached:
                 break
             # Where the derivative would vanish if it were a line.
-            share = steep / max(steep - fall, np.finfo(float).tiny)
+            share = steep / max(steep - fall, TINY)
             length = low + (high - low) * min(max(share, 0.1), 0.5)
         return best, reached
 
@@ -445,9 +445,11 @@ def solve_factor_model(program: QuadraticProgram, start: Vector | None = None) -
     for step in range(1, STEPS):
         before, (place, settled) = place, ascent.advance(place)
         if settled:
-            found = _certified(arrays, function, settled, step)
-            if found.gap <= CERTIFIED * found.scale and _feasible(arrays, found.at.point):
-                return found
+            # Where no variable is free, round-off is all that there is to polish.
+            for candidate in (settled, place):
+                found = _certified(arrays, function, candidate, step)
+                if found:
+                    return found
             if place is before and ascent.damping == LEAST_DAMPING:
                 break
         if settled or _diverging(function, arrays, place.dual):
@@ -466,9 +468,15 @@ def _check_conflict(
 ) -> None:
     """Raise if the dual function rises without end in the last direction, or from zero."""
     for direction in (dual - before, dual):
-        _, rows, eta = function.split(direction)
-        if _never(arrays, rows, eta):
-            raise conflict_of_rows(program, arrays, rows, eta)
+        largest = abs(direction[function.sizes[0] :]).max(initial=0)
+        if largest == 0:
+            continue
+        direction = direction / largest
+        # Mostly the proof is in round numbers, of which Newton's method has but the first digits.
+        for rounded in (direction.round(6), direction):
+            _, rows, eta = function.split(rounded)
+            if _never(arrays, rows, eta):
+                raise conflict_of_rows(program, arrays, rows, eta)
 
 
 def _first_dual(ascent: Ascent, arrays: Arrays, start: Vector | None) -> Dual:
@@ -527,10 +535,7 @@ def _never(arrays: Arrays, rows: np.ndarray, eta: np.ndarray) -> bool:
     That is Farkas's lemma: no point within the bounds gives this combination of constraints as
     little as they allow.
     """
-    largest = max(abs(rows).max(initial=0), eta.max(initial=0))
-    if largest == 0:
-        return False
-    rows, eta = (np.where(abs(by) > NOISE * largest, by / largest, 0) for by in (rows, eta))
+    rows, eta = (np.where(abs(by) > NOISE, by, 0) for by in (rows, eta))
     parts, combined = arrays.pieces, rows @ arrays.rows
     slopes = combined + np.tensordot(eta, parts.signs[:, [1, -2]], 1)
     lower, upper = arrays.places[[0, -1]]
@@ -562,13 +567,16 @@ def _feasible(arrays: Arrays, point: np.ndarray) -> bool:
 
 def _certified(
     arrays: Arrays, function: DualFunction, place: Place, steps: int
-) -> SeparableOptimum:
-    """The optimum at a place with its certificate, on the CPU."""
+) -> SeparableOptimum | None:
+    """The optimum at a place with its certificate, on the CPU, if it is one."""
     _, rows, eta = function.split(place.dual)
     point = place.point.numpy(force=True)
+    if not _feasible(arrays, point):
+        return None
     working = working_set_at(arrays, point)
     free = np.flatnonzero((working.states & 1) == 0)
     found = judged(arrays, working, Minimiser(point, rows, eta, free, 0.0, None), steps)
     reduced = torch.from_numpy(found.reduced).to(place.point)
     gap = function.separable_gap(place.point, reduced, eta)
-    return SeparableOptimum(arrays, found.at, working, found.reduced, found.objective, steps, gap)
+    found = SeparableOptimum(arrays, found.at, working, found.reduced, found.objective, steps, gap)
+    return found if found.gap <= CERTIFIED * found.scale else None
