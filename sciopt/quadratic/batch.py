@@ -28,7 +28,6 @@ from sciopt.quadratic.program import (
     quadratic_program,
 )
 from sciopt.quadratic.solve import solve
-from sciopt.rule import Real
 
 # Passes after which programs are handled with care, and after which they are given up.
 CAREFUL, PASSES = 8, 60
@@ -39,8 +38,8 @@ STRIDE, NEAR = 16, 0.1
 SPLITS, RELAXATION, LEAST_RATIO = 10, 1.6, 1e-4
 # Programs of similar support solved at a time, so that their blocks stay in the cache.
 TOGETHER = 256
-# Relative gap above which the equations of the last pass are solved once more, and `solve` asked.
-ACCURATE, CERTIFIED = 1e-14, 1e-11
+# Relative gap above which `solve` is asked.
+CERTIFIED = 1e-11
 # A pivot of Cholesky's method so much smaller than the largest is made of round-off.
 SINGULAR = 1e-14
 ROUND_OFF = 1e-14
@@ -184,10 +183,10 @@ class Minimisers:
 
 
 def solve_batch(
-    matrix: Float[Tensor, "n n"] | Float[Tensor, "batch n n"],
-    linear: Float[Tensor, "batch n"] | Float[Tensor, " n"],
+    matrix: Float[Tensor, "*batch n n"],
+    linear: Values,
     *,
-    budget: Real | Float[Tensor, " batch"] = 1.0,
+    budget: Values = 1.0,
     lower: Values = 0.0,
     upper: Values = float("inf"),
     cost: Values = 0.0,
@@ -202,9 +201,9 @@ def solve_batch(
 
     Args:
         matrix: Q, one for all or one each, symmetric positive semidefinite.
-        linear: c of the objective, one for all or one each.
-        budget: what the variables sum to, one number or one each.
-        lower: least values, -inf for none; one number, (n,) or (batch, n), as are the next three.
+        linear: c of the objective; one number, (n,) or (batch, n), as are the bounds and costs.
+        budget: what the variables sum to, one number or (batch,).
+        lower: least values, -inf for none.
         upper: greatest values, inf for none.
         cost: price of moving one unit away from `held`, >= 0.
         held: where moving is counted from.
@@ -250,8 +249,8 @@ def solve_batch(
 
 def _programs(
     matrix: Tensor,
-    linear: Tensor,
-    budget: Real | Tensor,
+    linear: Values,
+    budget: Values,
     lower: Values,
     upper: Values,
     cost: Values,
