@@ -35,7 +35,7 @@ from sciopt.quadratic.optimum import CERTIFIED, optimum, working_set_at
 from sciopt.quadratic.program import QuadraticProgram, quadratic_program
 from sciopt.quadratic.working_set import Arrays, Minimiser
 
-STEPS = 100
+STEPS = 500
 TRIALS = 60
 BISECTIONS = 40
 FEASIBLE = 1e-12

@@ -140,7 +140,7 @@ def test_the_order_of_a_batch_changes_no_answer() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(returns, 252, 0)
     covariances = torch.tensor(np.stack([np.cov(window) for window in windows]))
     means = torch.tensor(windows.mean(2)) / 10
-    options = {"upper": 0.25, "cost": 2e-5, "held": 1 / 20}
+    options: dict[str, Any] = {"upper": 0.25, "cost": 2e-5, "held": 1 / 20}
     order = torch.randperm(len(means), generator=torch.Generator().manual_seed(0))
     walked = solve_batch(covariances, means, **options)
     mixed = solve_batch(covariances[order], means[order], **options)
