@@ -379,17 +379,17 @@ def _split(programs: Programs) -> Suppositions:
     project = inverse - column.outer(column / column.sum())
     fixed = torch.addmm(programs.budget.outer(column / column.sum()), programs.linear, project)
     project *= penalty
-    place, dual = programs.inside(fixed), torch.zeros_like(fixed)
+    # The sum of the point within the bounds and the scaled multiplier.
+    both, place = fixed.clone(), programs.inside(fixed)
     for _ in range(SPLITS):
-        reached = torch.addmm(fixed, place - dual, project)
-        dual.add_(place, alpha=1 - RELAXATION).add_(reached, alpha=RELAXATION)
+        reached = torch.addmm(fixed, both.sub(place, alpha=2), project, alpha=-1)
+        both.add_(reached.sub_(place), alpha=RELAXATION)
         if programs.cost is None:
-            place = programs.inside(dual)
+            place = programs.inside(both)
         else:
-            moved, least = dual - programs.held, programs.cost / penalty
+            moved, least = both - programs.held, programs.cost / penalty
             moved -= torch.minimum(torch.maximum(moved, -least), least)
             place = programs.inside(programs.held + moved)
-        dual -= place
     return _near(programs, place)
 
 
@@ -563,13 +563,16 @@ def _gap(programs: Programs, point: Batch, reduced: Batch) -> Each:
     high = torch.where(upper.isinf(), torch.maximum(spare, point), upper)
     spare = (budget - upper.sum(1, keepdim=True) + upper).nan_to_num(nan=-torch.inf)
     low = torch.where(lower.isinf(), torch.minimum(spare, point), lower)
-    ends = [torch.where(end.isfinite(), end, point) for end in (low, high)]
-    if programs.cost is not None:
-        ends.append(programs.inside(programs.held))
+    ends = [low, high] if programs.cost is None else [low, high, programs.inside(programs.held)]
+    open_ended = bool(low.isinf().any()) or bool(high.isinf().any())
+    if open_ended:
+        ends = [torch.where(end.isfinite(), end, point) for end in ends]
     here = programs.costs(point)
     gain = torch.zeros_like(point)
     for end in ends:
         gain = torch.maximum(gain, reduced * (point - end) + (here - programs.costs(end)))
+    if not open_ended:
+        return gain.sum(1)
     cost = 0.0 if programs.cost is None else programs.cost
     force = torch.where(high.isinf(), (reduced + cost).clamp(max=0), 0.0)
     force += torch.where(low.isinf(), (reduced - cost).clamp(min=0), 0.0)
