@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+TRADING_DAYS = 252  # per year
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -73,7 +75,23 @@ class Synthetic:
     """weight of the mean returns; 0 minimises variance alone"""
 
 
-Problem: TypeAlias = MeanVariance | MinimumVariance | Synthetic
+@dataclass(frozen=True, kw_only=True)
+class WalkForward(Window):
+    """Re-optimised on a window of past returns, day after day; one step is one year of days."""
+
+    start: str = "1990-01-02"
+    """first day of prices, YYYY-MM-DD; the first portfolio is held a window later"""
+    window: int = 252
+    """daily returns that each portfolio is chosen from"""
+    every: int = 1
+    """days from one choice to the next"""
+    risk_aversion: float = 10.0
+    """price of daily variance in units of daily mean return"""
+    return_weight: float = 0.0
+    """weight of the mean returns; 0 minimises variance alone"""
+
+
+Problem: TypeAlias = MeanVariance | MinimumVariance | Synthetic | WalkForward
 
 PROBLEMS: dict[str, Problem] = {
     "mean-variance": MeanVariance(),
@@ -81,6 +99,7 @@ PROBLEMS: dict[str, Problem] = {
     "mean-variance-timid": MeanVariance(risk_aversion=50.0),
     "minimum-variance": MinimumVariance(),
     "synthetic": Synthetic(),
+    "walk-forward": WalkForward(),
 }
 
 
@@ -149,6 +168,8 @@ def pose(problem: Problem, device: torch.device) -> Program:
     Raises:
         ValueError: settings of the problem that cannot work, naming the setting.
     """
+    if isinstance(problem, WalkForward):
+        raise ValueError("walk-forward is one program for each day; only active-set solves it")
     if not (math.isfinite(problem.risk_aversion) and problem.risk_aversion >= 0):
         raise ValueError(f"risk_aversion is {problem.risk_aversion}; expected a finite number >= 0")
     synthetic = isinstance(problem, Synthetic)

@@ -28,14 +28,14 @@ from applications.portfolio.methods import (
     ProjectedAdam,
     SoftmaxAdam,
 )
-from applications.portfolio.problems import Problem, Program, pose
+from applications.portfolio.problems import TRADING_DAYS, Problem, Program, WalkForward, pose
 from applications.portfolio.reference import clarabel_weights, reference_weights
+from applications.portfolio.walk_forward import WalkForwardSolver
 from sciopt import Adam
 from sciopt.bench import Ended, Status
 from sciopt.projection import Simplex, project_simplex
 from sciopt.quadratic import Dense, quadratic_program, solve
 
-TRADING_DAYS = 252  # per year
 DAYS_STREAM = 0  # of the run's seed: which days a minibatch draws
 
 
@@ -259,7 +259,9 @@ class FistaSolver:
         self.momentum = state["momentum"].clone()
 
 
-PortfolioSolver: TypeAlias = AdamSolver | ActiveSetSolver | FistaSolver | ClarabelSolver
+PortfolioSolver: TypeAlias = (
+    AdamSolver | ActiveSetSolver | FistaSolver | ClarabelSolver | WalkForwardSolver
+)
 
 
 def softmax_gradient(
@@ -275,6 +277,8 @@ def start(problem: Problem, method: Method, seed: int, device: torch.device) -> 
     Raises:
         ValueError: dates, assets or settings that cannot work, naming them.
     """
+    if isinstance(problem, WalkForward) and isinstance(method, ActiveSet):
+        return WalkForwardSolver(problem, device)
     posed = pose(problem, device)
     reference_weights(problem)
     if isinstance(method, Clarabel):
@@ -292,8 +296,11 @@ def evaluate(problem: Problem, solver: PortfolioSolver) -> dict[str, float]:
     `relative_gap` is the duality gap over `Program.scale`, an upper bound of
     `objective_difference`, which is f less CVXPY's over the same scale. `weight_difference` is
     the largest over assets. `annual_volatility` and `annual_return` are in percent,
-    `frontier_distance` in percentage points, between those two and CVXPY's.
+    `frontier_distance` in percentage points, between those two and CVXPY's. A walk forward has
+    metrics of its own.
     """
+    if isinstance(solver, WalkForwardSolver):
+        return solver.metrics()
     posed, weights = solver.program, solver.weights()
     reference = torch.tensor(reference_weights(problem)).to(weights)
     scale = posed.scale(weights)
@@ -320,8 +327,10 @@ def arrays(_problem: Problem, solver: PortfolioSolver) -> dict[str, np.ndarray]:
     """Per asset, daily: weights, mean, volatility, marginal risk Qw, risk contribution w_i (Qw)_i.
 
     With Adam also `sqrt_v`, the root of its second moment (of the logits' gradient under
-    softmax).
+    softmax). A walk forward has arrays of its own.
     """
+    if isinstance(solver, WalkForwardSolver):
+        return solver.arrays()
     posed, weights = solver.program, solver.weights()
     marginal_risk = posed.covariance @ weights
     tensors = {

@@ -11,6 +11,7 @@ from applications.portfolio.problems import (
     Problem,
     Program,
     Synthetic,
+    WalkForward,
     pose,
     sp500_prices,
     synthetic_returns,
@@ -19,7 +20,11 @@ from applications.portfolio.problems import (
 
 CPU = torch.device("cpu")
 TWENTY_ASSETS = {
-    **{name: each for name, each in PROBLEMS.items() if not isinstance(each, Synthetic)},
+    **{
+        name: each
+        for name, each in PROBLEMS.items()
+        if not isinstance(each, Synthetic | WalkForward)
+    },
     "synthetic": Synthetic(assets=20, days=800),
     "shrunk": Synthetic(assets=20, days=800, shrinkage=0.3, return_weight=0.0),
 }

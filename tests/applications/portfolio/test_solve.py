@@ -71,8 +71,9 @@ def test_these_methods_end_at_the_solution(name: str, method: str) -> None:
     problem = PROBLEMS[name]
     solver = start(problem, METHODS[method], 0, CPU)
     run(solver)
-    assert solver.weights().min() >= 0
-    assert solver.weights().sum().item() == pytest.approx(1, abs=1e-14)
+    weights = arrays(problem, solver)["weights"]
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1, abs=1e-14)
     metrics = evaluate(problem, solver)
     assert 0 <= metrics["relative_gap"] < {"fista": 1e-12}.get(method, 1e-13)
     assert abs(metrics["objective_difference"]) < 1e-11

@@ -1,27 +1,19 @@
-"""Judges and figures on made-up results whose answers are known."""
+"""The judges and figures of sqrt(v) on made-up results whose answers are known."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from applications.portfolio.claims import CLAIMS, PROXY_RISK_AVERSIONS, RISK_AVERSIONS, RISKS
+from applications.portfolio.claims import proxy, proxy_in_full
+from applications.portfolio.claims.proxy import RISK_AVERSIONS, RISKS
 from sciopt.bench import Answer, Claim, Record, Result, Run, Status, style
 
-FRONTIER, PROXY = CLAIMS["efficient-frontier"], CLAIMS["sqrt-v-is-risk"]
+PROXY, IN_FULL = proxy.CLAIMS["sqrt-v-is-risk"], proxy_in_full.CLAIMS["sqrt-v-in-full"]
 RANKS = np.arange(1.0, 6.0)
 ONE_SWAP_EACH_SIDE = np.array([2.0, 1.0, 3.0, 5.0, 4.0])  # Spearman 1 - 6 * 4 / (5 * 24) = 0.8
-
-
-def frontier_result(run: Run, *, gap: float = 1e-15, distance: float = 1e-9) -> Result:
-    metrics = {
-        "relative_gap": gap,
-        "frontier_distance": distance,
-        "annual_volatility": 20.0,
-        "annual_return": 10.0,
-    }
-    return Result(run, Status.STEP_LIMIT, "", [Record(run.max_steps, 1.0, metrics)], {}, 0.0)
 
 
 def proxy_result(run: Run, sqrt_v: np.ndarray) -> Result:
@@ -33,48 +25,18 @@ def proxy_result(run: Run, sqrt_v: np.ndarray) -> Result:
         "risk_contribution": RANKS[::-1],
         "sqrt_v": sqrt_v,
     }
-    return Result(run, Status.STEP_LIMIT, "", [Record(run.max_steps, 1.0, {})], kept, 0.0)
+    return Result(
+        run,
+        Status.STEP_LIMIT,
+        "",
+        [Record(run.max_steps, 1.0, {"objective_difference": -0.5})],
+        kept,
+        0.0,
+    )
 
 
 def with_status(result: Result, status: Status) -> Result:
     return dataclasses.replace(result, status=status)
-
-
-def test_the_frontier_holds_if_every_point_is_certified_and_in_place() -> None:
-    verdict = FRONTIER.judge([frontier_result(run) for run in FRONTIER.runs])
-    assert verdict.answer is Answer.HOLDS
-    assert verdict.numbers["projected-adam: worst relative gap"] == 1e-15
-
-
-@pytest.mark.parametrize("fault", [{"gap": 1e-6}, {"distance": 0.1}])
-def test_the_frontier_holds_only_where_both_tests_are_met(fault: dict[str, float]) -> None:
-    results = [
-        frontier_result(run, **fault)
-        if run.method == "projected-adam" and run.overrides["problem.risk_aversion"] != 10.0
-        else frontier_result(run)
-        for run in FRONTIER.runs
-    ]
-    verdict = FRONTIER.judge(results)
-    assert verdict.answer is Answer.HOLDS_UNDER_CONDITIONS
-    assert verdict.because.endswith("at risk aversions 10")
-    assert f"at 1 of {len(RISK_AVERSIONS)} risk aversions" in verdict.because
-
-
-def test_other_methods_do_not_decide_the_frontier() -> None:
-    results = [
-        frontier_result(run, gap=1e-15 if run.method == "projected-adam" else 1.0)
-        for run in FRONTIER.runs
-    ]
-    verdict = FRONTIER.judge(results)
-    assert verdict.answer is Answer.HOLDS
-    assert verdict.numbers["clarabel: worst relative gap"] == 1.0
-
-
-def test_a_frontier_of_diverged_runs_fails() -> None:
-    results = [with_status(frontier_result(run), Status.DIVERGED) for run in FRONTIER.runs]
-    verdict = FRONTIER.judge(results)
-    assert verdict.answer is Answer.FAILS
-    assert verdict.numbers["projected-adam: worst relative gap"] == np.inf
 
 
 def test_sqrt_v_proportional_to_volatility_everywhere_is_a_proxy() -> None:
@@ -112,7 +74,7 @@ def test_one_risk_aversion_without_correlation_denies_the_proxy() -> None:
         proxy_result(
             run,
             RANKS[[2, 0, 4, 1, 3]]
-            if run.overrides["problem.risk_aversion"] == PROXY_RISK_AVERSIONS[0]
+            if run.overrides["problem.risk_aversion"] == RISK_AVERSIONS[0]
             else RANKS,
         )
         for run in PROXY.runs
@@ -154,21 +116,60 @@ def test_the_table_of_the_proxy_shows_the_median_correlations() -> None:
     np.testing.assert_allclose(shown[6:], [[0.8, 1.0, -0.8]] * 6, atol=1e-12)
 
 
-def test_a_gap_of_zero_is_drawn_below_machine_epsilon() -> None:
-    with style.context():
-        figure = FRONTIER.draw([frontier_result(run, gap=0.0) for run in FRONTIER.runs])
-    lines = {str(line.get_label()): line for line in figure.axes[1].lines}
-    drawn = np.asarray(lines["Adam, projection in the rate's metric"].get_ydata())
-    assert len(drawn) == len(RISK_AVERSIONS)
-    assert ((drawn > 0) & (drawn < np.finfo(float).eps)).all()
-
-
-@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+@pytest.mark.parametrize("claim", [PROXY, IN_FULL])
 def test_runs_cut_short_decide_nothing(claim: Claim) -> None:
     runs = [dataclasses.replace(run, max_steps=2) for run in claim.runs]
-    made_up = [
-        frontier_result(run) if claim is FRONTIER else proxy_result(run, RANKS) for run in runs
-    ]
-    verdict = claim.judge(made_up)
+    verdict = claim.judge([proxy_result(run, RANKS) for run in runs])
     assert verdict.answer is Answer.UNDECIDED
-    assert "limited to fewer than 2000 steps" in verdict.because
+    assert f"{len(runs)} runs were limited to fewer steps" in verdict.because
+
+
+def of_parametrisation(run: Run) -> np.ndarray:
+    """Volatility itself, unless the logits' softmax is taken."""
+    return RANKS[::-1] if run.method.startswith("softmax") else RANKS
+
+
+@pytest.mark.parametrize(
+    ("sqrt_v", "answer"),
+    [
+        (lambda _run: RANKS, Answer.HOLDS),
+        (of_parametrisation, Answer.HOLDS_UNDER_CONDITIONS),
+        (lambda _run: RANKS[::-1], Answer.FAILS),
+    ],
+)
+def test_in_full_the_proxy_is_judged_by_parametrisation_and_batch(
+    sqrt_v: Callable[[Run], np.ndarray], answer: Answer
+) -> None:
+    verdict = IN_FULL.judge([proxy_result(run, sqrt_v(run)) for run in IN_FULL.runs])
+    assert verdict.answer is answer
+    if answer is Answer.HOLDS_UNDER_CONDITIONS:
+        holds, fails = verdict.because.split("Fails for")
+        assert holds.count("weights") == 8 and "softmax" not in holds
+        assert fails.split("Worst")[0].count("softmax") == 4
+
+
+def test_one_problem_without_correlation_denies_its_parametrisation_and_batch() -> None:
+    def odd(run: Run) -> bool:
+        batch, metric = run.overrides["method.batch"], run.overrides.get("method.metric")
+        return run.problem == "minimum-variance" and (batch, metric) == (32, "rate")
+
+    results = [proxy_result(run, RANKS[::-1] if odd(run) else RANKS) for run in IN_FULL.runs]
+    verdict = IN_FULL.judge(results)
+    assert verdict.answer is Answer.HOLDS_UNDER_CONDITIONS
+    assert "Fails for weights, metric projection, 32 days (-1.00 to 1.00)." in verdict.because
+    numbers = verdict.numbers
+    assert numbers["softmax, all days: worst objective error"] == pytest.approx(0.5)
+
+
+def test_the_tables_in_full_have_a_row_for_each_parametrisation_and_batch() -> None:
+    results = [proxy_result(run, of_parametrisation(run)) for run in IN_FULL.runs]
+    with style.context():
+        figure = IN_FULL.draw(results)
+    volatility, *_ = [
+        np.asarray(mesh.get_array()).reshape(12, 4)
+        for axes in figure.axes
+        for mesh in axes.collections
+        if isinstance(mesh, QuadMesh)
+    ]
+    np.testing.assert_allclose(volatility[:8], 1, atol=1e-12)
+    np.testing.assert_allclose(volatility[8:], -1, atol=1e-12)
