@@ -31,7 +31,6 @@ PASSES_TO_FEASIBLE = 40
 MOST = 20
 # Walks of no length in a row after which the lowest index goes first (Bland's rule).
 PATIENCE = 20
-
 # A walk may start at a point that misses rows by so little: it ends where they hold.
 NEARLY = 1e-7
 
@@ -51,7 +50,7 @@ def active_set(
     """
     trial = working.copy()
     found, passes = _feasible(arrays, trial)
-    if found is None and _satisfies_rows(arrays, point):
+    if found is None and arrays.satisfied_by(point, NEARLY):
         trial = working.copy()
         found, used = walk(arrays, trial, point)
         passes += used
@@ -88,14 +87,6 @@ def _descend(arrays: Arrays, best: Optimum, most: int | None) -> Optimum:
     return best
 
 
-def _satisfies_rows(arrays: Arrays, point: Vector) -> bool:
-    """Whether a point lies in the range of every row and norm limit, nearly."""
-    values, limits = arrays.rows @ point, arrays.pieces.limits
-    room = NEARLY * (1 + abs(arrays.rows) @ abs(point))
-    inside = (values <= arrays.row_upper + room) & (values >= arrays.row_lower - room)
-    return bool(inside.all() and (arrays.pieces.norms(point) <= limits * (1 + NEARLY)).all())
-
-
 def _first_feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
     """The first feasible minimiser; changes `working`.
 
@@ -127,8 +118,8 @@ def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
     """The minimiser after pinning and activating until it violates nothing; changes `working`."""
     system = System(arrays, working)
     for passes in range(1, PASSES_TO_FEASIBLE):
-        values, short = system.solve()
-        if short:
+        values = system.solve()
+        if system.short:
             return system.minimiser(), passes
         room = ROUND_OFF * abs(values).max(initial=0)
         below, above = values < system.low - room, values > system.high + room

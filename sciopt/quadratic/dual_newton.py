@@ -29,7 +29,7 @@ from torch import Tensor
 from sciopt.quadratic.certificate import gap_of_rows
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.forms import Dense, FactorModel
-from sciopt.quadratic.infeasible import conflict_of_one_row, conflict_of_rows
+from sciopt.quadratic.infeasible import check_one_by_one, conflict_of_rows
 from sciopt.quadratic.optimality import Optimum, judged
 from sciopt.quadratic.optimum import CERTIFIED, optimum, working_set_at
 from sciopt.quadratic.program import QuadraticProgram, quadratic_program
@@ -440,7 +440,7 @@ def solve_factor_model(program: QuadraticProgram, start: Vector | None = None) -
     function = DualFunction.of(program, arrays)
     support = Support.of(arrays, function.sizes[0])
     ascent = Ascent(function, support, arrays.variance, PROMISE)
-    _check_rows(program, arrays)
+    check_one_by_one(program, arrays)
     place = ascent.start(_first_dual(ascent, arrays, start))
     for step in range(1, STEPS):
         before, (place, settled) = place, ascent.advance(place)
@@ -455,12 +455,6 @@ def solve_factor_model(program: QuadraticProgram, start: Vector | None = None) -
         if settled or _diverging(function, arrays, place.dual):
             _check_conflict(program, arrays, function, before.dual, place.dual)
     return optimum(program, arrays, *first_guess(arrays))
-
-
-def _check_rows(program: QuadraticProgram, arrays: Arrays) -> None:
-    """Raise if one row alone cannot hold."""
-    if conflict := conflict_of_one_row(program, arrays):
-        raise conflict
 
 
 def _check_conflict(
@@ -556,22 +550,13 @@ def _never(arrays: Arrays, rows: np.ndarray, eta: np.ndarray) -> bool:
     return bool(values.min(0).sum() > allowed + CONFLICT * (1 + abs(allowed)))
 
 
-def _feasible(arrays: Arrays, point: np.ndarray) -> bool:
-    """Whether rows and limits hold up to round-off."""
-    values, norms = arrays.rows @ point, arrays.pieces.norms(point)
-    room = FEASIBLE * (1 + abs(arrays.rows) @ abs(point))
-    inside = (values <= arrays.row_upper + room) & (values >= arrays.row_lower - room)
-    short = norms <= arrays.pieces.limits + FEASIBLE * (1 + norms)
-    return bool(inside.all() and short.all())
-
-
 def _certified(
     arrays: Arrays, function: DualFunction, place: Place, steps: int
 ) -> SeparableOptimum | None:
     """The optimum at a place with its certificate, on the CPU, if it is one."""
     _, rows, eta = function.split(place.dual)
     point = place.point.numpy(force=True)
-    if not _feasible(arrays, point):
+    if not arrays.satisfied_by(point, FEASIBLE):
         return None
     working = working_set_at(arrays, point)
     free = np.flatnonzero((working.states & 1) == 0)

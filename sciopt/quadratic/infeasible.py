@@ -12,26 +12,25 @@ CONFLICT = 1e-9
 SHOWN = 5
 
 
-def conflict_of_one_row(program: QuadraticProgram, arrays: Arrays) -> InfeasibleProgram | None:
-    """The error if one row alone, or one norm limit, cannot hold within the bounds."""
+def check_one_by_one(program: QuadraticProgram, arrays: Arrays) -> None:
+    """Raise InfeasibleProgram if one row alone, or one norm limit, cannot hold in the bounds."""
     lower, upper = arrays.pieces.breakpoints[[0, -1]]
     for name, row, least, most in zip(
         program.rows.names, arrays.rows, arrays.row_lower, arrays.row_upper, strict=True
     ):
         low, high = (reach(row, lower, upper), -reach(-row, lower, upper))
         if low > most + CONFLICT * (1 + abs(most)):
-            return InfeasibleProgram(_sentence(program, name, row, "lower", low, ">", most))
+            raise InfeasibleProgram(_sentence(program, name, row, "lower", low, ">", most))
         if high < least - CONFLICT * (1 + abs(least)):
-            return InfeasibleProgram(_sentence(program, name, row, "upper", high, "<", least))
+            raise InfeasibleProgram(_sentence(program, name, row, "upper", high, "<", least))
     centers = arrays.pieces.centers[len(arrays.pieces.rates) - len(program.norm_limits) :]
     for limit, center in zip(program.norm_limits, centers, strict=True):
         nearest = abs(np.clip(center, lower, upper) - center).sum()
         if nearest > limit.limit + CONFLICT * (1 + limit.limit):
-            return InfeasibleProgram(
+            raise InfeasibleProgram(
                 f"{limit.name}: within the bounds the sum of absolute distances is at least "
                 f"{nearest:.6g} > limit {limit.limit:g}"
             )
-    return None
 
 
 def reach(row: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError
 from sciopt.quadratic.active_set import active_set
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.forms import Ridged
-from sciopt.quadratic.infeasible import conflict_of_one_row, conflict_of_rows, endless
+from sciopt.quadratic.infeasible import check_one_by_one, conflict_of_rows, endless
 from sciopt.quadratic.interior_point import SOLVED, interior_point
 from sciopt.quadratic.optimality import Optimum, judged
 from sciopt.quadratic.program import InfeasibleProgram, QuadraticProgram
@@ -45,9 +45,9 @@ def optimum(
     `arrays` are the program's, but for linear terms and costs, which may be others.
     """
     try:
-        found = _found(program, arrays, arrays, working, point)
+        found = _found(program, arrays, working, point)
         if found.gap > CERTIFIED * found.scale:
-            found = _from_inside(program, arrays, arrays)
+            found = _from_inside(program, arrays)
     except LinAlgError:
         return _proximal(program, arrays, *first_guess(arrays))
     if found.gap <= CERTIFIED * found.scale:
@@ -56,22 +56,18 @@ def optimum(
 
 
 def _found(
-    program: QuadraticProgram,
-    arrays: Arrays,
-    posed: Arrays,
-    working: WorkingSet,
-    point: Vector,
+    program: QuadraticProgram, arrays: Arrays, working: WorkingSet, point: Vector
 ) -> Optimum:
-    """The optimum of `posed`, the program with or without a proximal term."""
-    found = active_set(posed, working, point, QUICK)
+    """The optimum by the active set, from wherever it finds a feasible point."""
+    found = active_set(arrays, working, point, QUICK)
     if found is None:
         # A round objective makes a feasible point easy to find, and from one nothing can go wrong.
         variance = arrays.variance or 1.0
-        round_ = active_set(replace(posed, form=Ridged(posed.form, variance)), working, point)
-        found = round_ and active_set(posed, round_.working, round_.at.point)
-    if found is None and (conflict := conflict_of_one_row(program, arrays)):
-        raise conflict
-    return found or _from_inside(program, posed, arrays)
+        round_ = active_set(replace(arrays, form=Ridged(arrays.form, variance)), working, point)
+        found = round_ and active_set(arrays, round_.working, round_.at.point)
+    if found is None:
+        check_one_by_one(program, arrays)
+    return found or _from_inside(program, arrays)
 
 
 def working_set_at(arrays: Arrays, point: np.ndarray) -> WorkingSet:
@@ -101,7 +97,7 @@ def _proximal(
     for _ in range(PROXIMAL_STEPS):
         if center is not None:
             ridged = replace(ridged, linear=arrays.linear + ridge * center)
-        found = _found(program, arrays, ridged, working, point)
+        found = _found(program, ridged, working, point)
         passes += found.passes
         working, center = found.working, found.at.point
         point = center
@@ -121,24 +117,24 @@ def _proximal(
     return replace(best, passes=passes)
 
 
-def _from_inside(program: QuadraticProgram, ridged: Arrays, arrays: Arrays) -> Optimum:
+def _from_inside(program: QuadraticProgram, arrays: Arrays) -> Optimum:
     """The optimum from Clarabel's point, by blocks and then one by one."""
-    inside = interior_point(ridged)
+    inside = interior_point(arrays)
     if "DualInfeasible" in inside.status:
         raise endless(program, inside.point)
     if inside.status not in SOLVED:
         raise conflict_of_rows(program, arrays, inside.rows, inside.limits)
-    snapped = _snapped(ridged, inside.point)
-    working = working_set_at(ridged, snapped)
+    snapped = _snapped(arrays, inside.point)
+    working = working_set_at(arrays, snapped)
     strong = 1e-6 * max(abs(inside.rows).max(initial=0), 1e-300)
     acting = np.where(abs(inside.rows) > strong, np.sign(inside.rows), 0).astype(int)
-    working.rows = np.where(ridged.equations, 1, acting)
+    working.rows = np.where(arrays.equations, 1, acting)
     working.limits = inside.limits > strong
-    found = active_set(ridged, working, snapped)
+    found = active_set(arrays, working, snapped)
     if found is None:
         # More may have seemed to act than are independent.
-        working.rows, working.limits[:] = np.where(ridged.equations, 1, 0), False
-        found = active_set(ridged, working, snapped)
+        working.rows, working.limits[:] = np.where(arrays.equations, 1, 0), False
+        found = active_set(arrays, working, snapped)
     if found is None:
         raise InfeasibleProgram("no working set is consistent with the constraints")
     return found
@@ -149,6 +145,6 @@ def _snapped(arrays: Arrays, point: np.ndarray) -> np.ndarray:
     places = arrays.pieces.breakpoints
     distance = abs(places - point)
     nearest = distance.argmin(0)
-    each = np.arange(len(point))
+    each = arrays.pieces.each
     near = distance[nearest, each] < 1e-7 * (1 + abs(point).max())
     return np.where(near, places[nearest, each], np.clip(point, places[0], places[-1]))

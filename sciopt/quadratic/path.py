@@ -118,7 +118,7 @@ class Path:
         row_rates[acting] = by[: len(acting)]
         limit_rates[np.flatnonzero(found.working.limits)] = by[len(acting) :]
         parts, posed = self.arrays.pieces, self.posed_at(t).pieces
-        interval, each = states[at.free] >> 1, np.arange(len(states))
+        interval, each = states[at.free] >> 1, parts.each
         low, high = parts.ends[interval, at.free], parts.ends[interval + 1, at.free]
         moving, at_free = direction[at.free], at.point[at.free]
         # Everything that must stay >= 0, and how fast it changes with t.
@@ -161,7 +161,7 @@ def _reach(room: np.ndarray, rate: np.ndarray) -> tuple[float, float]:
 def _slope_of_costs(arrays: Arrays, found: Optimum) -> Vector:
     """d/dw of sum_i cost_i |w_i - held_i| where variables are free, at t = 1."""
     states = found.working.states
-    slopes = arrays.pieces.slopes[states >> 1, np.arange(len(states))]
+    slopes = arrays.pieces.slopes[states >> 1, arrays.pieces.each]
     return np.where((states & 1) == 0, slopes, 0)
 
 
@@ -188,7 +188,7 @@ def frontier(
     for t in sorted(set(at)):
         if not 0 <= t < np.inf:
             raise ValueError(f"t must be >= 0 and finite, got {t}")
-        found[t] = as_solution(program, path.posed_at(t), path.at(t))
+        found[t] = as_solution(program, path.at(t))
     return [found[t] for t in at]
 
 
@@ -258,7 +258,7 @@ def target_risk(program: QuadraticProgram, tilt: Float[Tensor, " n"], variance: 
     if t is None:
         # Not even the point of greatest value is so risky; at a large t it is the minimiser.
         t = LARGE * max(path.unit, variance / path.spread)
-    solution = as_solution(program, path.posed_at(t), path.at(t))
+    solution = as_solution(program, path.at(t))
     reached, value = path.values(solution)
     gap = (solution.gap + 0.5 * max(variance - reached, 0)) / t
     return _in_units_of_value(solution, value, gap, 1 / t, {"variance": 0.5 / t})
@@ -291,7 +291,7 @@ def max_ratio(
 
     t = _root(path, excess)
     if t is None:
-        _, value = path.values(as_solution(program, path.arrays, path.at(LARGE * path.unit)))
+        _, value = path.values(as_solution(program, path.at(LARGE * path.unit)))
         if lowest == 0 or value > offset:
             raise UnboundedProgram(
                 "the greatest ratio is approached only by ever larger points: bound the variables"
@@ -299,7 +299,7 @@ def max_ratio(
         raise InfeasibleProgram(
             f"no feasible point has tilt'w above the offset {offset:g}; the greatest is {value:.6g}"
         )
-    solution = as_solution(program, path.posed_at(t), path.at(t))
+    solution = as_solution(program, path.at(t))
     variance, value = path.values(solution)
     gap = solution.gap / (t * lowest**0.5) if lowest > 0 else float("inf")
     ratio = (value - offset) / variance**0.5

@@ -37,7 +37,7 @@ def solve(program: QuadraticProgram, start: Float[Tensor, " n"] | None = None) -
     form = program.form
     if isinstance(form, FactorModel) and form.size > WIDE * form.loadings.shape[1]:
         found = solve_factor_model(program, start)
-        return as_solution(program, found.arrays, found)
+        return as_solution(program, found)
     arrays = Arrays.of(program)
     if start is None:
         working, point = first_guess(arrays)
@@ -45,12 +45,12 @@ def solve(program: QuadraticProgram, start: Float[Tensor, " n"] | None = None) -
         lower, upper = arrays.pieces.breakpoints[[0, -1]]
         point = np.clip(start.numpy(force=True).astype(np.float64), lower, upper)
         working = working_set_at(arrays, point)
-    return as_solution(program, arrays, optimum(program, arrays, working, point))
+    return as_solution(program, optimum(program, arrays, working, point))
 
 
-def as_solution(program: QuadraticProgram, arrays: Arrays, found: Optimum) -> Solution:
+def as_solution(program: QuadraticProgram, found: Optimum) -> Solution:
     """The optimum with names, on the program's device."""
-    point, at = found.at.point, found.at
+    arrays, at, point = found.arrays, found.at, found.at.point
     values = arrays.rows @ point
     violation = np.concatenate(
         [

@@ -69,6 +69,14 @@ class Arrays:
         equations = lower == upper
         return cls(form, linear, parts, places, rows, lower, upper, equations, diagonal, variance)
 
+    def satisfied_by(self, point: Vector, tolerance: float) -> bool:
+        """Whether rows and norm limits hold up to a share of the numbers in them."""
+        values, norms = self.rows @ point, self.pieces.norms(point)
+        room = tolerance * (1 + abs(self.rows) @ abs(point))
+        inside = (values <= self.row_upper + room) & (values >= self.row_lower - room)
+        short = norms <= self.pieces.limits + tolerance * (1 + norms)
+        return bool(inside.all() and short.all())
+
 
 @dataclass
 class WorkingSet:
@@ -132,7 +140,7 @@ class System:
         parts, states = arrays.pieces, working.states
         pinned = states & 1
         self.free = free = (pinned == 0).nonzero()[0]
-        self.interval = interval = states[free] >> 1
+        interval = states[free] >> 1
         self.point = np.where(pinned, parts.ends[(states + 1) >> 1, parts.each], 0.0)
         self.acting = acting = working.rows.nonzero()[0]
         self.limits = limits = working.limits.nonzero()[0]
@@ -156,8 +164,8 @@ class System:
             of_limits = parts.limits[limits] - of_pinned + of_free
             self.bounds = np.concatenate([self.bounds, of_limits])
 
-    def solve(self) -> tuple[Float[np.ndarray, " free"], bool]:
-        """The free variables, and whether too few are free for the equations to hold.
+    def solve(self) -> Float[np.ndarray, " free"]:
+        """The free variables; `short` then says by how much too few are free for the equations.
 
         Raises:
             LinAlgError: Q is singular, to working precision, on the free variables.
@@ -170,8 +178,10 @@ class System:
             values, multipliers = values + correction, multipliers + more
         self.values, self.multipliers = values, multipliers
         self.left = self.border @ values - self.bounds
-        largest = abs(values).max(initial=1.0)
-        return values, bool(abs(self.left).max(initial=0) > TOLERANCE * largest)
+        short = float(abs(self.left).max(initial=0))
+        # Not the other way round: where round-off has made NaN, the equations do not hold.
+        self.short = 0.0 if short <= TOLERANCE * abs(values).max(initial=1.0) else short
+        return values
 
     def pin(self, below: np.ndarray, above: np.ndarray) -> None:
         """Pin free variables at the lower and upper ends of their intervals."""
@@ -186,7 +196,7 @@ class System:
             self.bounds = self.bounds - self.border[:, lost] @ values
         self.block = self.block[kept[:, None], kept]
         self.border, self.right = self.border[:, kept], self.right[kept]
-        self.free, self.interval = self.free[kept], self.interval[kept]
+        self.free = self.free[kept]
         self.low, self.high = self.low[kept], self.high[kept]
 
     def minimiser(self) -> Minimiser:
@@ -197,15 +207,12 @@ class System:
         of_rows, of_limits = np.zeros(len(arrays.rows)), np.zeros(len(arrays.pieces.limits))
         of_rows[self.acting] = self.multipliers[:acting]
         of_limits[self.limits] = self.multipliers[acting:]
-        short = float(abs(self.left).max(initial=0))
-        if short <= TOLERANCE * abs(self.values).max(initial=1.0):
-            return Minimiser(point, of_rows, of_limits, self.free, 0.0, self.factor)
-        # Too few are free for these equations: multipliers so large that the next to be released
-        # are those that help.
-        push = PUSH * (abs(arrays.linear).max() + arrays.diagonal.max()) / short
-        of_rows[self.acting] += push * self.left[:acting]
-        of_limits[self.limits] += push * self.left[acting:]
-        return Minimiser(point, of_rows, of_limits, self.free, short, self.factor)
+        if self.short:
+            # Multipliers so large that the next to be released are those that help.
+            push = PUSH * (abs(arrays.linear).max() + arrays.diagonal.max()) / self.short
+            of_rows[self.acting] += push * self.left[:acting]
+            of_limits[self.limits] += push * self.left[acting:]
+        return Minimiser(point, of_rows, of_limits, self.free, self.short, self.factor)
 
 
 def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:

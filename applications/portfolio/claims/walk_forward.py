@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from applications.portfolio.claims.reading import CERTIFIED, cut_short
+from applications.portfolio.problems import TRADING_DAYS
 from sciopt.bench import Answer, Claim, Result, Run, Verdict
 from sciopt.bench.style import new_figure
 
 YEARS = 32  # of 252 days held; the first of the 33 years of prices fills the first window
-TRADING_DAYS = 252
 RUNS = [Run("walk-forward", "active-set", YEARS)]
 STRATEGY, EQUAL = "minimum variance, re-optimised daily", "equal weights, restored daily"
 
