@@ -228,7 +228,8 @@ class Solution:
     |f(point)| and the mean of Q's diagonal. `residual` is the largest violation of a constraint.
     `multipliers` has the derivative of the least objective by each named constraint's bound, with
     its sign turned: positive where the upper bound holds the objective up, negative where the lower
-    one does. `reduced_cost` is the same for the bounds of each variable.
+    one does. `reduced_cost` is the derivative by the bound that a variable is at, its sign as it
+    is: >= 0 at a lower bound, <= 0 at an upper one, 0 at none.
     """
 
     point: Float[Tensor, " n"]

@@ -62,10 +62,14 @@ def as_solution(program: QuadraticProgram, found: Optimum) -> Solution:
     multipliers = dict(zip(program.rows.names, at.rows.tolist(), strict=True))
     for limit, by in zip(program.norm_limits, at.limits.tolist(), strict=True):
         multipliers[limit.name] = by
-    slopes = arrays.pieces.slopes_with(at.limits)
-    lower, upper = arrays.pieces.breakpoints[[0, -1]]
-    at_bound = np.where(point == lower, found.reduced + slopes[1], 0)
-    at_bound = np.where(point == upper, found.reduced + slopes[-2], at_bound)
+    parts = arrays.pieces
+    slopes, (lower, upper) = parts.slopes_with(at.limits), parts.breakpoints[[0, -1]]
+    # The slope on the inner side of each bound; a kink outside of the bounds lies on them here. A
+    # variable that is fixed has no inner side.
+    above, below = slopes[parts.right[0], parts.each], slopes[parts.left[-1], parts.each]
+    above, below = np.where(lower < upper, [above, below], slopes[[1, -2]])
+    at_bound = np.where(point == lower, found.reduced + above, 0)
+    at_bound = np.where(point == upper, found.reduced + below, at_bound)
     return Solution(
         point=torch.from_numpy(point).to(program.device),
         objective=found.objective,

@@ -139,6 +139,18 @@ def test_multipliers_are_derivatives_of_the_least_objective(seed: int) -> None:
     assert at_upper == pytest.approx(by_upper, abs=1e-5 * scale)
 
 
+def test_reduced_cost_is_a_derivative_where_moving_is_counted_from_outside_the_bounds() -> None:
+    form = Dense(torch.diag(torch.tensor([1e-4, 4e-4], dtype=torch.float64)))
+
+    def least(lower: float) -> Solution:
+        options = {"lower": [0.0, lower], "cost": 1e-3}
+        return solve(quadratic_program(form, [0.0, -3e-3], **options))
+
+    step = 1e-6
+    slope = (least(0.01 + step).objective - least(0.01 - step).objective) / (2 * step)
+    assert least(0.01).reduced_cost[1].item() == pytest.approx(slope, rel=1e-6)
+
+
 def degenerate() -> dict[str, Parts]:
     """Programs with ties: equal assets, no risk, no room, everything at a bound."""
     covariance, mean = plain(3, 8)
