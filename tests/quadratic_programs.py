@@ -156,7 +156,8 @@ def by_cvxpy(parts: Parts) -> tuple[str, float]:
     """Status and least objective by CVXPY, variances scaled to one."""
     point = cp.Variable(len(parts.linear))
     values, vectors = np.linalg.eigh(parts.covariance)
-    root = (vectors * np.sqrt(values.clip(0))).T
+    # Eigenvalues of round-off would make an objective without end end at -1e11.
+    root = (vectors * np.sqrt(np.where(values > 1e-14 * values[-1], values, 0))).T
     objective = (
         0.5 * cp.sum_squares(root @ point)
         - parts.linear @ point
@@ -182,4 +183,4 @@ def by_cvxpy(parts: Parts) -> tuple[str, float]:
         else:
             raise RuntimeError(f"no solver of CVXPY's has an answer to {parts}")
     value = problem.value if problem.value is not None else float("nan")
-    return problem.status, float(value) * parts.variance  # pyright: ignore[reportArgumentType]
+    return problem.status.removesuffix("_inaccurate"), float(value) * parts.variance  # pyright: ignore[reportArgumentType]
