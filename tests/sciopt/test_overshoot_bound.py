@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciopt.rates.overshoot_bound import overshoot_bound
+from sciopt.rates.overshoot_bound import bounded_surprise, obgd_rate, overshoot_bound
 
 rates = st.floats(0, 1e6)
 traces = st.lists(st.floats(0, 10), min_size=4, max_size=4)
@@ -33,3 +33,46 @@ def test_small_rates_pass_and_large_ones_reach_the_target_exactly():
     large = torch.tensor([7.0, 7.0], dtype=torch.float64)
     expected = torch.tensor([1.0, 0.5], dtype=torch.float64)
     assert torch.equal(overshoot_bound(large, trace), expected)
+
+
+def double(number):
+    return torch.tensor(number, dtype=torch.float64)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rate=rates,
+    trace=traces,
+    kappa=st.floats(0.1, 10),
+    td_error=st.floats(-1e3, 1e3),
+    sign=st.booleans(),
+)
+def test_obgd_moves_all_parameters_together_by_its_bound_at_most(
+    rate, trace, kappa, td_error, sign
+):
+    z = torch.tensor(trace, dtype=torch.float64) * (-1 if sign else 1)
+    bounded = obgd_rate(double(rate), z, double(td_error), kappa)
+    moved = float((bounded * td_error * z).abs().sum())
+    plain = abs(rate * td_error) * float(z.abs().sum())
+    limit = min(abs(td_error), 1.0) / kappa
+    assert abs(moved - min(plain, limit)) <= 1e-12 * (1 + limit)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rate=rates, trace=traces, kappa=st.floats(0.1, 10), surprise=st.floats(0, 10))
+def test_bounded_surprise_is_the_surprise_times_what_the_bound_leaves_of_the_rate(
+    rate, trace, kappa, surprise
+):
+    z = torch.tensor(trace, dtype=torch.float64)
+    usual = overshoot_bound(double(rate * kappa), z) / kappa
+    found = bounded_surprise(double(rate), z, double(surprise), kappa)
+    torch.testing.assert_close(found, surprise * usual, rtol=1e-12, atol=1e-300)
+    assert float((found * z).abs().sum()) <= surprise / kappa * (1 + 1e-12) + 1e-300
+
+
+def test_obgd_is_the_published_rate():
+    """Elsayed et al. (2024), algorithm 3, by hand: M = rate * kappa * max(|d|, 1) * |z|."""
+    trace = torch.tensor([[1.0, -2.0], [0.1, 0.1]], dtype=torch.float64)
+    td_error = torch.tensor([-4.0, 0.5], dtype=torch.float64)
+    found = obgd_rate(torch.ones(2, dtype=torch.float64), trace, td_error, 2.0)
+    assert found.tolist() == [1 / 24, 1.0]
