@@ -20,6 +20,7 @@ from applications.pinn.language import (
     expressions,
     fields,
 )
+from applications.pinn.reference import Reference
 
 SAMPLES = 64
 # Conditions may differ by this much of their size where they meet: rounding and no more.
@@ -30,10 +31,11 @@ def check(problem: Problem) -> None:
     """Raise ProblemError for a problem that cannot be solved as it is written.
 
     Checked are the region, the names of derivatives, that there are as many conditions along
-    each coordinate as the equations have derivatives by it, that values are finite, that two
-    conditions agree where they meet, and the shape of the reference solution.
+    each coordinate as the equations have derivatives by it, that values are finite, and that two
+    conditions agree where they meet.
     """
     _check_region(problem)
+    _check_names(problem)
     _check_axes(problem)
     points = _samples(problem)
     _check_equations(problem, points)
@@ -45,7 +47,6 @@ def check(problem: Problem) -> None:
     if not problem.jumps:
         for first, second in combinations(conditions, 2):
             _check_agreement(problem, first, second, points)
-    _check_reference(problem)
 
 
 def _check_region(problem: Problem) -> None:
@@ -66,13 +67,27 @@ def _check_region(problem: Problem) -> None:
         raise ProblemError(f"slabs is {problem.slabs}; give 1 or more")
 
 
+def _check_names(problem: Problem) -> None:
+    named = {
+        "periodic": (problem.periodic, "coordinates", problem.region),
+        "symmetry": (problem.symmetry, "coordinates", problem.region),
+        "rates": (problem.rates, "coordinates", problem.region),
+        "layers": (problem.layers(), "coordinates", problem.region),
+        "magnitudes": (problem.magnitudes, "unknowns", problem.unknowns),
+    }
+    for what, (names, kind, known) in named.items():
+        for name in names:
+            if name not in known:
+                raise ProblemError(f"{what} names {name!r}; the {kind} are {', '.join(known)}")
+
+
 def _check_axes(problem: Problem) -> None:
-    for what in ("periodic", "symmetry"):
-        for axis in getattr(problem, what):
-            if axis not in problem.region:
-                raise ProblemError(
-                    f"{what} names {axis!r}; the coordinates are {', '.join(problem.region)}"
-                )
+    for axis in problem.layers():
+        if axis in problem.periodic:
+            raise ProblemError(
+                f"layers names {axis!r}, which is periodic: the network sees it as waves and not "
+                "stretched; take it out of `layers` or out of `periodic`"
+            )
     for axis, parity in problem.symmetry.items():
         low, high = problem.region[axis]
         if low != -high or parity not in ("odd", "even"):
@@ -260,10 +275,11 @@ def _values(problem: Problem, condition: Condition, points: Tensor) -> dict[int,
     return found
 
 
-def _check_reference(problem: Problem) -> None:
+def checked_reference(problem: Problem) -> Reference | None:
+    """The problem's reference solution; raise ProblemError if it is one of something else."""
     reference = problem.reference()
     if reference is None:
-        return
+        return None
     name = type(problem).__name__
     if list(reference.axes) != list(problem.region):
         raise ProblemError(
@@ -276,3 +292,4 @@ def _check_reference(problem: Problem) -> None:
             f"the reference solution of {name} lacks {', '.join(missing)}; it has "
             f"{', '.join(reference.values)}"
         )
+    return reference

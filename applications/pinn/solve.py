@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from applications.pinn import methods
-from applications.pinn.checks import check
+from applications.pinn.checks import check, checked_reference
 from applications.pinn.language import Index, Problem
 from applications.pinn.memory import keep_freed_memory
 from applications.pinn.reference import Reference
@@ -75,7 +75,7 @@ class Solver:
         self.stage_steps = method.stage_steps if sequence else ()
         self.solved: list[Solved] = []
         self.steps = self.chances = 0
-        self.reference = problem.reference()
+        self.reference = checked_reference(problem)
         self._begin_slab(None)
 
     @property
@@ -233,7 +233,8 @@ def evaluate(problem: Problem, solver: Solver) -> dict[str, float]:  # noqa: ARG
     the unknowns (where there is a reference); `loss` on the training points; `held_out_loss`, the
     equations' share of it on points never trained on; `overfitted_points`, 1 where that is more
     than ten times the loss; `points` inside the region; `evaluations` of residuals with their
-    gradient or Jacobian; and the method's own numbers, such as its damping.
+    gradient or Jacobian, products with the Hessian not counted; and the method's own numbers, such
+    as its damping.
     """
     training, params = solver.training, solver.params.detach().double()
     loss, held_out = training.loss(params), training.held_out_loss(params)

@@ -137,7 +137,9 @@ class ClosureStage(TorchStage[Curvature]):
                     jacobian=lambda: squares.jacobian(self.params.detach()),
                 )
             case curvature.NewtonCG():
+                before = self.optimizer.evaluations
                 self.optimizer.step(lambda: squares.residual(self.params).square().sum())
+                squares.evaluations += self.optimizer.evaluations - before
             case optimizer:
                 optimizer.step(self._loss_and_gradient)
         stopped = self.optimizer.stopped

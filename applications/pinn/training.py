@@ -60,7 +60,6 @@ class Training:
         # Each point gives as many residuals as there are unknowns.
         self.params_per_residual = self.network.count / len(problem.unknowns)
         self.count = max(1, int(setup.points_per_param * self.params_per_residual))
-        self.fresh_to_trained = 1.0
         self.fresh: list[float] = []
         self.draw(None)
         unit = torch.rand(
@@ -83,15 +82,18 @@ class Training:
         chances by which they were chosen. There are to be more points once the one on fresh points
         is several times larger and has hardly fallen over the last draws.
         """
-        equations = self.least_squares.terms[0]
-        squares = self.residual_size(equations, params, equations.points).square()
-        trained = float((squares / self.chances).sum() / (1 / self.chances).sum())
+        trained = self.trained_size(params)
         self.draw(params)
-        self.fresh_to_trained = self.fresh[-1] / max(trained, torch.finfo(self.dtype).tiny)
         most = int(self.setup.most_points_per_param * self.params_per_residual)
-        if self.standing and self.fresh_to_trained > OVERFITTED and self.count < most:
+        if self.standing and self.fresh[-1] > OVERFITTED * trained and self.count < most:
             self.count = min(int(MORE_POINTS * self.count), most)
             self.fresh.clear()
+
+    def trained_size(self, params: Float[Tensor, " params"]) -> float:
+        """The equations' mean squared residual over the region, judged by the points trained on."""
+        equations = self.least_squares.terms[0]
+        squares = self.residual_size(equations, params, equations.points).square()
+        return float((squares / self.chances).sum() / (1 / self.chances).sum())
 
     @property
     def standing(self) -> bool:
@@ -213,7 +215,6 @@ class Training:
             "chances": self.chances.clone(),
             "fresh": list(self.fresh),
             "count": self.count,
-            "fresh_to_trained": self.fresh_to_trained,
             "evaluations": self.least_squares.evaluations,
         }
 
@@ -225,7 +226,7 @@ class Training:
             self.least_squares.place(term, points.to(self.device))
         self.points.set_state(state["stream"])
         self.chances, self.fresh = state["chances"].to(self.device), list(state["fresh"])
-        self.count, self.fresh_to_trained = state["count"], state["fresh_to_trained"]
+        self.count = state["count"]
         self.least_squares.evaluations = state["evaluations"]
 
     def _points_for(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sciopt.checks import dense_gradients
+from sciopt.engine.packed import cut
 
 
 def values_of(params: Sequence[Tensor]) -> Float[Tensor, " n"]:
@@ -22,12 +23,6 @@ def gradient_of(params: Sequence[Tensor]) -> Float[Tensor, " n"]:
     return torch.cat(
         [(torch.zeros_like(p) if grad is None else grad).reshape(-1) for p, grad in gradients]
     )
-
-
-def cut(vector: Float[Tensor, " n"], params: Sequence[Tensor]) -> list[Tensor]:
-    """The vector as views in the parameters' shapes."""
-    parts = vector.split([param.numel() for param in params])
-    return [part.view(param.shape) for part, param in zip(parts, params, strict=True)]
 
 
 def move(

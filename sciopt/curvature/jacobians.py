@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sciopt.curvature.flat import cut, move, values_of
+from sciopt.curvature.flat import move, values_of
 from sciopt.curvature.normal_equations import Matrix, Residual, Solve, Vector
+from sciopt.engine.packed import cut
 
 # Rows differentiated at once by `whole`: more are faster until memory is short.
 ROWS_AT_ONCE = 256

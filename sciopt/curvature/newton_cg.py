@@ -133,7 +133,10 @@ class NewtonCG(Descent):
         self._graph = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where the state was saved, bit for bit; the graph costs one more evaluation."""
+        """Continue where the state was saved, bit for bit.
+
+        The graph is made anew by one more call of the closure, which `evaluations` leaves out.
+        """
         super().load_state_dict(state_dict)
         self._graph = None
 
@@ -183,9 +186,9 @@ class NewtonCG(Descent):
     def _hessian_product(self, gradient: Vector) -> Product:
         """The map v -> H v at the current point."""
         if self._graph is None or self._graph[0] is not gradient:
+            # Not counted: a resumed run needs it where another still has the graph.
             assert self._closure is not None
             self._evaluate(self._closure)
-            self._memory["evaluations"] += 1
         assert self._graph is not None
         return product_through(self._graph[1], self._params)
 

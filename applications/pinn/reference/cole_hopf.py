@@ -37,7 +37,7 @@ def cole_hopf(
     return u
 
 
-# It takes most of a second, and every start of a run asks for it twice.
+# It takes most of a second, and every start of a run asks for it.
 @lru_cache(maxsize=8)
 def burgers(viscosity: float) -> Reference:
     """The solution for x in [-1, 1] (257 points) and t in [0, 1] (101 points).

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from applications.pinn.checks import check, orders_of
+from applications.pinn.checks import check, checked_reference, orders_of
 from applications.pinn.language import Condition, Field, Problem, ProblemError
 from applications.pinn.reference import Reference
 
@@ -178,13 +178,21 @@ REFUSED: dict[str, tuple[Problem, str]] = {
         "the conditions at t = 0 and x = 0 give 'u' values that differ by 1 where they meet; make "
         "them agree, or set `jumps = True`",
     ),
-    "a reference on other axes": (
-        heat(reference=reference(["t", "x"], ["u"])),
-        "the reference solution of Posed has axes t, x; expected the coordinates x, t, in that",
+    "a rate of no coordinate": (
+        heat(rates={"time": 2.0}),
+        "rates names 'time'; the coordinates are x, t",
     ),
-    "a reference of other unknowns": (
-        heat(reference=reference(["x", "t"], ["w"])),
-        "the reference solution of Posed lacks u; it has w",
+    "a layer in no coordinate": (
+        heat(layers=lambda self: {"y": (0.0, 1e-3)}),
+        "layers names 'y'; the coordinates are x, t",
+    ),
+    "a layer in a periodic coordinate": (
+        heat(initial(torch.sin), periodic=("x",), layers=lambda self: {"x": (0.0, 1e-3)}),
+        "layers names 'x', which is periodic: the network sees it as waves and not stretched",
+    ),
+    "a magnitude of no unknown": (
+        heat(magnitudes={"v": 1e-5}),
+        "magnitudes names 'v'; the unknowns are u",
     ),
 }
 
@@ -194,6 +202,20 @@ def test_what_cannot_be_solved_is_refused_and_the_words_say_why(name: str) -> No
     problem, message = REFUSED[name]
     with pytest.raises(ProblemError, match=re.escape(message)):
         check(problem)
+
+
+@pytest.mark.parametrize(
+    ("axes", "unknowns", "message"),
+    [
+        (["t", "x"], ["u"], "of Posed has axes t, x; expected the coordinates x, t, in that"),
+        (["x", "t"], ["w"], "the reference solution of Posed lacks u; it has w"),
+    ],
+)
+def test_a_reference_of_something_else_is_refused(
+    axes: list[str], unknowns: list[str], message: str
+) -> None:
+    with pytest.raises(ProblemError, match=message):
+        checked_reference(heat(reference=reference(axes, unknowns)))
 
 
 def test_a_value_that_is_not_finite_is_named_with_its_place() -> None:

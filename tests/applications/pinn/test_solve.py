@@ -159,6 +159,18 @@ def test_a_problem_without_a_reference_has_no_error() -> None:
     assert not any(key.startswith("predicted") for key in arrays(Unsolved(), solver))
 
 
+def test_a_start_asks_for_the_reference_once() -> None:
+    asked = []
+
+    class Asked(Heat):
+        def reference(self) -> Any:
+            asked.append(1)
+            return super().reference()
+
+    start(Asked(), tiny(FirstOrder()), 0, CPU)
+    assert len(asked) == 1
+
+
 def test_a_problem_that_cannot_be_solved_is_refused_at_the_start() -> None:
     class Open(Heat):
         def conditions(self) -> list[Condition]:

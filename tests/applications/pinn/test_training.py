@@ -120,11 +120,12 @@ def test_more_points_come_once_points_were_fitted_and_the_loss_stands_still() ->
     params, count = training.initial_params, training.count
     fitted(training)
     training.redraw(params)
-    assert training.fresh_to_trained > 3
+    fitted(training)
+    assert training.fresh[-1] > 3 * training.trained_size(params)
     assert training.count == count, "one draw does not tell whether the loss stands still"
     for _ in range(20):
         training.redraw(params)
-    assert training.fresh_to_trained == pytest.approx(1.0, abs=0.5)
+    assert training.fresh[-1] == pytest.approx(training.trained_size(params), rel=0.5)
     assert training.count == count, "the points were not fitted"
     fitted(training)
     training.redraw(params)
@@ -146,12 +147,13 @@ def test_the_number_of_points_stays_while_the_loss_falls() -> None:
     assert training.count == count
 
 
-def test_fresh_to_trained_undoes_the_chances_of_the_points() -> None:
+def test_the_size_at_the_points_trained_on_undoes_their_chances() -> None:
     training = training_of(points_per_param=30.0, exponent=2.0, candidates=20)
     for _ in range(4):
         training.redraw(training.initial_params)
     equations = training.least_squares.terms[0]
-    assert training.fresh_to_trained == pytest.approx(1.0, abs=0.15)
+    trained = training.trained_size(training.initial_params)
+    assert training.fresh[-1] == pytest.approx(trained, rel=0.15)
     size = training.residual_size(equations, training.initial_params, equations.points)
     assert float(size.square().mean()) > 1.5 * training.fresh[-1]
 
