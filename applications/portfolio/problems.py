@@ -211,8 +211,11 @@ def synthetic_returns(problem: Synthetic) -> pd.DataFrame:
     loadings = rng.normal(0, 0.5, (n, 10))
     loadings[:, 0] = rng.normal(1, 0.35, n)
     factors = rng.normal(size=(days, 10)) * np.r_[0.010, np.full(9, 0.005)]
-    noise = rng.normal(size=(days, n)) * rng.uniform(0.008, 0.03, n)
-    table = rng.normal(3e-4, 2e-4, n) + factors @ loadings.T + noise
+    noise = rng.normal(size=(days, n))
+    noise *= rng.uniform(0.008, 0.03, n)
+    table = factors @ loadings.T
+    table += rng.normal(3e-4, 2e-4, n)
+    table += noise
     return pd.DataFrame(table, columns=[f"asset {asset}" for asset in range(n)])
 
 

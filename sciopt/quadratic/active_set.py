@@ -31,6 +31,8 @@ PASSES_TO_FEASIBLE = 40
 MOST = 20
 # Walks of no length in a row after which the lowest index goes first (Bland's rule).
 PATIENCE = 20
+# More variables are not released at a time for a walk: rather fewer are tried.
+SHORT = 32
 # A walk may start at a point that misses rows by so little: it ends where they hold.
 NEARLY = 1e-7
 
@@ -72,7 +74,8 @@ def _descend(arrays: Arrays, best: Optimum, most: int | None) -> Optimum:
             break
         # After too many walks of no length, the lowest index goes first.
         chosen = candidates[:1] if idle > PATIENCE else _both(wish, rising, candidates, block)
-        for go in (_feasible, partial(walk, point=best.at.point)):
+        walk_on = partial(_short_walk, point=best.at.point, released=len(chosen))
+        for go in (_feasible, walk_on):
             trial = best.working.copy()
             release(arrays, trial, chosen, rising)
             found, used = go(arrays, trial)
@@ -112,6 +115,13 @@ def _feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, in
     """The minimiser after pinning, or None where that leaves too few variables free."""
     found, used = _pin(arrays, working)
     return (found if found and not found.short else None), used
+
+
+def _short_walk(
+    arrays: Arrays, working: WorkingSet, point: Vector, released: int
+) -> tuple[Minimiser | None, int]:
+    """A walk, which solves a system for each variable that stops it, unless many may."""
+    return walk(arrays, working, point) if released <= SHORT else (None, 0)
 
 
 def _pin(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:

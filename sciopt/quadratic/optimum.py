@@ -28,7 +28,7 @@ CERTIFIED = 1e-11
 ACCURATE = 1e-13
 UNFINISHED = 1e-9
 # Systems after which a point from inside is a better place to go on from.
-QUICK = 200
+QUICK = 500
 PROXIMAL_STEPS = 60
 # Steps that do not halve the gap before the loop ends.
 PATIENCE = 5

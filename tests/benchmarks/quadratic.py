@@ -13,6 +13,7 @@ import json as json_format
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from applications.portfolio.problems import Synthetic, synthetic_returns
 from sciopt.quadratic import (
     Dense,
     FactorModel,
@@ -44,24 +46,24 @@ OURS, CVXPY, PIQP, CVXCLA = "sciopt", "CVXPY + Clarabel", "piqp, direct", "cvxcl
 
 @dataclass(frozen=True)
 class Market:
-    """Daily returns of n assets with ten factors, and moments estimated from them."""
+    """Moments of a drawn market: `deviations` has the covariance X'X, and means are shrunk."""
 
-    returns: np.ndarray
+    deviations: np.ndarray
     mean: np.ndarray
-    covariance: np.ndarray
 
     @classmethod
     def of(cls, n: int, days: int, seed: int = 0) -> Market:
-        """Volatilities of 0.8 to 3 % a day and a market beta near one."""
-        rng = np.random.default_rng(seed)
-        loadings = rng.normal(0, 0.5, (n, 10))
-        loadings[:, 0] = rng.normal(1, 0.35, n)
-        factors = rng.normal(size=(days, 10)) * np.r_[0.010, np.full(9, 0.005)]
-        noise = rng.normal(size=(days, n)) * rng.uniform(0.008, 0.03, n)
-        returns = rng.normal(3e-4, 3e-4, n) + factors @ loadings.T + noise
+        """Volatilities of 1 to 3 % a day and a market beta near one."""
+        returns = synthetic_returns(Synthetic(assets=n, days=days, draw=seed)).to_numpy()
         mean = returns.mean(0)
-        deviations = (returns - mean) / (days - 1) ** 0.5
-        return cls(deviations, 0.3 * mean + 0.7 * mean.mean(), deviations.T @ deviations)
+        deviations = returns - mean
+        deviations /= (days - 1) ** 0.5
+        return cls(deviations, 0.3 * mean + 0.7 * mean.mean())
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Q."""
+        return self.deviations.T @ self.deviations
 
 
 def relative_gap(weights: np.ndarray, covariance: np.ndarray, linear: np.ndarray) -> float:
@@ -145,8 +147,8 @@ def dense(n: int, rounds: int, bars: Mapping[str, float], days: int | None = Non
     """Long-only mean-variance with a dense Q of twice as many days as assets."""
     begin = time.process_time()
     market = Market.of(n, days or 2 * n)
-    estimated = time.process_time() - begin
     linear, matrix = market.mean / 10, torch.tensor(market.covariance)
+    estimated = time.process_time() - begin
     return with_gaps(
         f"long-only, n = {n}, Q dense (making returns and Q: {estimated:.2f} s)",
         {
@@ -337,24 +339,32 @@ def walk_forward(window: int = 252) -> list[Row]:
 
 def returns_form(n: int, days: int, rounds: int) -> list[Row]:
     """Minimum variance and a ridge from returns alone; Q would take 8 n^2 bytes."""
-    market = _returns_only(n, days)
-    form: Form = Returns(torch.tensor(market), 1e-6)
+    form: Form = Returns(torch.tensor(Market.of(n, days).deviations), 1e-6)
     program: QuadraticProgram = quadratic_program(form)
     gap = solve(program).relative_gap
     case = f"returns form, n = {n:,}, {days} days, gap {gap:.0e}"
     return by_turns(case, {OURS: lambda: solve(program)}, rounds)
 
 
-def _returns_only(n: int, days: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    loadings = rng.normal(0, 0.5, (10, n))
-    loadings[0] = rng.normal(1, 0.35, n)
-    returns = rng.normal(size=(days, 10)) * np.r_[0.01, np.full(9, 0.005)] @ loadings
-    for begin in range(0, n, 5000):
-        part = returns[:, begin : begin + 5000]
-        part += rng.normal(size=part.shape) * rng.uniform(0.008, 0.03, part.shape[1])
-    returns -= returns.mean(0)
-    return returns / (days - 1) ** 0.5
+def held_everywhere(n: int, rounds: int) -> list[Row]:
+    """Costs of trading from a portfolio that holds all assets, Q dense."""
+    market, cost = Market.of(n, 2 * n), 1e-5
+    held, linear = np.random.default_rng(0).dirichlet(np.ones(n)), 0.03 * market.mean
+    form = Dense(torch.tensor(market.covariance))
+    program = quadratic_program(form, linear, cost=cost, held=held)
+    found = solve(program)
+
+    def by_clarabel() -> None:
+        weights = cp.Variable(n)
+        risk = 0.5 * cp.quad_form(weights, cp.psd_wrap(market.covariance))
+        objective = risk - linear @ weights + cost * cp.norm1(weights - held)
+        limits: list[Any] = [weights >= 0, cp.sum(weights) == 1]
+        cp.Problem(cp.Minimize(objective), limits).solve(solver=cp.CLARABEL)
+
+    traded = int((found.point.numpy() != held).sum())
+    case = f"costs, all of n = {n} held, {traded} traded, gap {found.relative_gap:.0e}"
+    functions: dict[str, Callable[[], object]] = {CVXPY: by_clarabel, OURS: lambda: solve(program)}
+    return by_turns(case, functions, rounds, bars={OURS: [Bar(CVXPY, 0.1)]})
 
 
 CASES: dict[str, Callable[[int], Sequence[list[Row]]]] = {
@@ -363,6 +373,7 @@ CASES: dict[str, Callable[[int], Sequence[list[Row]]]] = {
     "frontier": lambda rounds: [whole_frontier(500, 100, 1)],
     "support": lambda rounds: dense_support(2000, 1),
     "groups": lambda rounds: grouped(2000, 1),
+    "costs": lambda rounds: [held_everywhere(1500, 1)],
     "factor": lambda rounds: [
         factor_model(20_000, 1),
         factor_model(100_000, rounds),
@@ -382,7 +393,7 @@ def main(
     """Time the cases on one thread and print the tables.
 
     Args:
-        cases: which of small, dense, frontier, support, groups, factor, returns, batch, walk.
+        cases: small, dense, frontier, support, groups, costs, factor, returns, batch or walk.
         rounds: laps of each candidate, where one is short.
         json: file to write all rows to.
     """

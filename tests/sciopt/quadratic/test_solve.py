@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ from sciopt.quadratic import (
     Shrunk,
     Solution,
     UnboundedProgram,
+    optimum,
     quadratic_program,
     solve,
 )
@@ -235,6 +237,34 @@ def test_large_programs_hold_little_and_are_exact() -> None:
     assert found.relative_gap <= 1e-13
     assert 5 < int((found.point > 0).sum()) < 200
     assert abs(found.point.sum().item() - 1) <= 1e-14
+
+
+@pytest.mark.parametrize("kept", ["costs", "turnover"])
+def test_what_is_held_everywhere_is_sold_without_an_interior_point(
+    kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of variables leave where they are held at once, and most of them for zero."""
+    monkeypatch.setattr(optimum, "interior_point", lambda _: pytest.fail("asked for one"))
+    rng = np.random.default_rng(0)
+    n = 500
+    common = 0.01 * rng.normal(size=(2 * n, 1)) * rng.normal(1, 0.35, n)
+    returns = common + rng.normal(size=(2 * n, n)) * rng.uniform(0.008, 0.03, n)
+    covariance, held = returns.T @ returns / (2 * n), rng.dirichlet(np.ones(n))
+    options: dict[str, Any] = {
+        "costs": {"cost": 1e-5, "held": held},
+        "turnover": {"norm_limits": [NormLimit(torch.tensor(held), 0.8, "turnover")]},
+    }[kept]
+    linear = 0.03 * rng.normal(3e-4, 2e-4, n)
+    found = solve(quadratic_program(Dense(torch.tensor(covariance)), linear, **options))
+    point = cp.Variable(n, nonneg=True)
+    moved, risk = cp.norm1(point - held), cp.quad_form(point, cp.psd_wrap(covariance))
+    budget: list[Any] = [cp.sum(point) == 1]
+    cost = 1e-5 * moved if kept == "costs" else 0
+    budget += [] if kept == "costs" else [moved <= 0.8]
+    problem = cp.Problem(cp.Minimize(1e4 * (0.5 * risk - linear @ point + cost)), budget)
+    problem.solve(solver=cp.CLARABEL)
+    assert 1e4 * found.objective == pytest.approx(problem.value, rel=1e-5)
+    assert found.relative_gap <= 1e-13
 
 
 INFEASIBLE = [
