@@ -24,6 +24,8 @@ class Dynamics(ABC):
     state_size: ClassVar[int]
     observation_size: ClassVar[int]
     max_episode_steps: ClassVar[int]
+    worst_return: ClassVar[float]
+    """A lower bound of every episode's return."""
 
     @abstractmethod
     def reset(self, uniform: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch state"]:
@@ -47,6 +49,7 @@ class CartPole(Dynamics):
     """CartPole-v1: keep a pole upright on a cart; reward 1 a time step."""
 
     actions, state_size, observation_size, max_episode_steps = 2, 4, 4, 500
+    worst_return = 0.0
     FORCE, GRAVITY, TIME_STEP = 10.0, 9.8, 0.02
     CART_MASS, POLE_MASS, HALF_LENGTH = 1.0, 0.1, 0.5
     MOST_ANGLE, MOST_POSITION = 12 * 2 * pi / 360, 2.4
@@ -79,6 +82,7 @@ class MountainCar(Dynamics):
     """MountainCar-v0: swing a weak car up the hill; reward -1 a time step."""
 
     actions, state_size, observation_size, max_episode_steps = 3, 2, 2, 200
+    worst_return = -200.0
     LEFT_END, RIGHT_END, GOAL, MOST_SPEED = -1.2, 0.6, 0.5, 0.07
     FORCE, GRAVITY = 0.001, 0.0025
 
@@ -109,6 +113,7 @@ class Acrobot(Dynamics):
     """
 
     actions, state_size, observation_size, max_episode_steps = 3, 4, 6, 500
+    worst_return = -500.0
     TIME_STEP, GRAVITY = 0.2, 9.8
     # Both links alike: unit length, mass and moment of inertia, mass in the middle.
     MIDDLE = 0.5
