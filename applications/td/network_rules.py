@@ -26,7 +26,7 @@ from sciopt.rates.intentional import (
     intentional_rate,
     scaled_square,
 )
-from sciopt.rates.overshoot_bound import bounded_surprise, obgd_rate
+from sciopt.rates.overshoot_bound import obgd_rate, overshoot_bound
 from sciopt.rates.surprise import mean_square, relative_surprise, surprise_rate
 
 Memory: TypeAlias = dict[str, Tensor]
@@ -156,18 +156,19 @@ class ObGD(NetworkRule):
 @final
 @dataclass(frozen=True, kw_only=True)
 class RelativeSurprise(NetworkRule):
-    """Rate = coefficient * |td_error| / sigma inside ObGD's bound, the TD error cut at some sigma.
+    """The share min(1, coefficient * |td_error| / sigma) of the largest rate in ObGD's bound.
 
-    sigma^2 is the moving average of td_error^2. As the bound has no unit either, scaling all
-    rewards scales all values and changes nothing else.
+    sigma^2 is the moving average of td_error^2. Neither share nor bound has a unit: scaling all
+    rewards scales all values and changes nothing else. The TD error is cut at some sigma, for the
+    sum of a trace's elements bounds how far parameters move, and not how far a value does.
     """
 
-    coefficient: float = 1.0
-    kappa: float = 2.0
+    coefficient: float = 2.0
+    kappa: float = 1.0
     """The bigger, the tighter the bound."""
     most: float = 3.0
-    """Surprise counts, and the TD error is cut, at so many sigma."""
-    forgetting: float = 1e-3
+    """The TD error is cut at so many sigma."""
+    forgetting: float = 1e-2
     """Weight of the newest squared TD error in sigma^2, in (0, 1]; at first the plain mean."""
 
     def memory(self, params: Params) -> Memory:
@@ -180,8 +181,8 @@ class RelativeSurprise(NetworkRule):
         """Increment and rate."""
         trace = _follow_trace(memory, gradient, trace_decay)
         usual = _follow_error(memory, td_error, self.forgetting, "error_square")
-        surprise = relative_surprise(td_error, usual).clamp(max=self.most)
-        rate = bounded_surprise(memory["coefficient"], trace, surprise, self.kappa)
+        share = intended_fraction(memory["coefficient"], relative_surprise(td_error, usual))
+        rate = share * overshoot_bound(torch.ones_like(share), trace, self.kappa)
         return (rate * clipped_error(td_error, usual, self.most))[..., None] * trace, rate
 
 
@@ -220,7 +221,7 @@ class IntentionalSurprise(NetworkRule):
     """
 
     coefficient: float = 0.5
-    forgetting: float = 1e-3
+    forgetting: float = 1e-2
     """Weight of the newest squared TD error in sigma^2, in (0, 1]; at first the plain mean."""
 
     def memory(self, params: Params) -> Memory:

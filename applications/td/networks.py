@@ -67,7 +67,7 @@ class Networks:
     def initial(
         self, uniform: Float[Tensor, "2 networks weights"], sparsity: float
     ) -> Float[Tensor, "networks params"]:
-        """Sparse initialisation (Elsayed et al. 2024, arXiv 2410.14606, algorithm 1); biases are 0.
+        """Sparse initialisation (Elsayed et al. 2024, arXiv 2410.14606); biases are 0.
 
         A weight is uniform within 1 / sqrt(inputs); of each neuron's inputs the share `sparsity`,
         chosen at random, is disconnected, but two inputs are always kept.

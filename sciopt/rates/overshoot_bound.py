@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def overshoot_bound(
-    rate: Float[Tensor, "*batch"], trace: Float[Tensor, "*batch params"]
+    rate: Float[Tensor, "*batch"], trace: Float[Tensor, "*batch params"], kappa: float = 1.0
 ) -> Float[Tensor, "*batch"]:
-    """The rate divided by max(1, rate * |trace|_1): all parameters together move <= |td_error|.
+    """The rate / max(1, rate * kappa * |trace|_1): all parameters move <= |td_error| / kappa.
 
     For values that are entries of a table and a discount in [0, 1], an update of
     rate * td_error * trace changes the TD error of its own transition by the factor
@@ -21,7 +21,7 @@ def overshoot_bound(
     finally works" (arXiv 2410.14606, section 3.2), without their max(|td_error|, 1): that has a
     unit, so that scaled rewards would meet another rule. `rate` >= 0.
     """
-    return rate / (rate * trace.abs().sum(-1)).clamp(min=1.0)
+    return rate / (rate * kappa * trace.abs().sum(-1)).clamp(min=1.0)
 
 
 def obgd_rate(
@@ -32,24 +32,9 @@ def obgd_rate(
 ) -> Float[Tensor, "*batch"]:
     """ObGD's rate, rate / max(1, rate * kappa * max(|td_error|, 1) * |trace|_1).
 
-    Equation 7 of the same paper, for values that are networks: all parameters together move by
-    at most 1 / kappa, or |td_error| / kappa if that is less. max(|td_error|, 1) supposes rewards
+    The same paper's, for values that are networks: all parameters together move by at most
+    1 / kappa, or |td_error| / kappa if that is less. max(|td_error|, 1) supposes rewards
     scaled to a unit variance; a network whose values are differently scaled meets another rule.
     """
     surprise = td_error.abs().clamp(min=1.0)
     return rate / (rate * kappa * surprise * trace.abs().sum(-1)).clamp(min=1.0)
-
-
-def bounded_surprise(
-    rate: Float[Tensor, "*batch"],
-    trace: Float[Tensor, "*batch params"],
-    surprise: Float[Tensor, "*batch"],
-    kappa: float,
-) -> Float[Tensor, "*batch"]:
-    """A rate times a unit-free surprise, inside the same bound: surprise * rate / max(1, ...).
-
-    The bound's max is over 1 and rate * kappa * |trace|_1, so that an update of
-    bounded_surprise * td_error * trace moves all parameters together by at most
-    surprise * |td_error| / kappa. Scaled rewards scale the update and change nothing else.
-    """
-    return surprise * rate / (rate * kappa * trace.abs().sum(-1)).clamp(min=1.0)
