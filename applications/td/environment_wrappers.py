@@ -128,8 +128,16 @@ def is_binary(space: spaces.Space[Any]) -> bool:
 
 
 def normalized_actions(env: Env) -> Env:
-    """Actions of a bounded box cut to [-1, 1] and stretched to the box's own bounds."""
-    space = env.action_space
-    if not isinstance(space, spaces.Box) or not (space.is_bounded("both")):
+    """Actions of a bounded box as numbers of which -1 and 1 are its bounds; others are cut.
+
+    Gymnasium's RescaleAction may leave the box by a rounding error, which some environments refuse.
+    """
+    box = env.action_space
+    if not isinstance(box, spaces.Box) or not box.is_bounded("both"):
         return env
-    return wrappers.ClipAction(wrappers.RescaleAction(env, np.float32(-1), np.float32(1)))
+    middle, half = (box.low + box.high) / 2, (box.high - box.low) / 2
+
+    def stretched(action: np.ndarray) -> np.ndarray:
+        return np.clip(middle + half * action, box.low, box.high).astype(box.dtype)
+
+    return wrappers.TransformAction(env, stretched, spaces.Box(-1.0, 1.0, box.shape, np.float32))

@@ -122,7 +122,7 @@ def _made(
             return gym.make(environment, max_episode_steps, not checked, **keywords)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise UnfitEnvironmentError(_missing(environment, error)) from error
-    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
+    except gym.error.UnregisteredEnv as error:
         near = get_close_matches(environment, gym.registry, n=3)
         hint = f" Near it: {', '.join(near)}." if near else ""
         raise UnfitEnvironmentError(

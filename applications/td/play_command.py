@@ -1,6 +1,6 @@
 """`python -m applications.td play`: a trained agent at work, in numbers or on a video.
 
-    python -m applications.td play results/runs/td/CartPole-v1.q-network.obgd.0.1a2b --video
+python -m applications.td play results/runs/td/CartPole-v1.q-network.obgd.0.1a2b3c --video
 """
 
 from __future__ import annotations

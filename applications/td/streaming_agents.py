@@ -242,7 +242,7 @@ class ActorCriticAgent(_StreamingAgent):
             self.action = _drawn(probabilities.tolist(), luck)
             self.log_probability = log_probabilities[self.action]
             self.entropy = -(probabilities * log_probabilities).sum()
-        self.lost = not math.isfinite(self.log_probability)
+        self.lost = not math.isfinite(self.log_probability.detach())
 
     def choose(self, observation: Any, luck: random.Random, *, greedy: bool) -> Any:
         """An action, nothing being learnt; greedy is the likeliest one."""

@@ -42,10 +42,16 @@ from sciopt.bench.runner import run_one
 from sciopt.bench.statistics import bootstrap_interval, interquartile_mean
 from sciopt.bench.store import RunFolder, Store
 
+EPISODES = 500
+"""Of each seed where no limit is given."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Who learns, how often, how long and where."""
+    """Who learns, how often, how long and where.
+
+    After an environment's name, --help shows its settings, the agent's and the method's too.
+    """
 
     agent: str = "q-learning"
     """q-learning, sarsa, expected-sarsa, q-network or actor-critic; if not given, the simplest that
@@ -55,8 +61,8 @@ class TrainOptions:
     intentional, intentional-surprise; --method.<setting> changes it"""
     seeds: tuple[int, ...] = (1,)
     """how many seeds, counted from 0; or two or more seeds themselves"""
-    episodes: int = 500
-    """episodes of each seed"""
+    episodes: int | None = None
+    """episodes of each seed; if not given 500, or as many as --max-time-steps takes"""
     time_limit: float | None = None
     """seconds of training of each seed; the same command with more of them goes on"""
     video: bool = False
@@ -115,7 +121,7 @@ def train(_domain: Domain, arguments: list[str]) -> None:
         Run(
             name,
             chosen.method_name,
-            options.episodes,
+            _most_episodes(options, task),
             seed,
             device=options.device,
             threads=options.threads,
@@ -199,6 +205,13 @@ def _seeds(options: TrainOptions) -> Sequence[int]:
     return seeds
 
 
+def _most_episodes(options: TrainOptions, task: GymTask) -> int:
+    """The limit of episodes; an episode has a time step or more."""
+    if options.episodes is not None:
+        return options.episodes
+    return EPISODES if task.max_time_steps is None else task.max_time_steps
+
+
 def _table(results: Sequence[Result], task: GymTask) -> Table:
     """A row for each seed, and the middle of them with its interval."""
     run = results[0].run
@@ -260,10 +273,10 @@ def _keep(
 ) -> dict[str, Path]:
     """Draw the figure, record the video; where they and the runs are."""
     options, first = chosen.options, folders[0].path
-    name = f"{first.name.rpartition('.')[0]}-{len(results)}-seeds.{first.suffix[1:]}"
-    stem = options.results / "figures" / "td" / name
+    title = f"{chosen.task.environment}, {chosen.method_name.replace('.', ', ')}"
+    what, _, digest = first.name.rsplit(".", 2)
+    stem = options.results / "figures" / "td" / f"{what}.{len(results)}-seeds.{digest}"
     with style.context():
-        title = f"{chosen.task.environment}, {chosen.method_name.replace('.', ', ')}"
         save_figure(draw_training(results, title), stem)
     kept = {"figure": stem.with_name(f"{stem.name}.png")}
     for result, folder in zip(results, folders, strict=True):

@@ -30,7 +30,8 @@ def draw_training(results: Sequence[Result], title: str) -> Figure:
     upper.set(title=title, xlabel="episode", ylabel="episode return [reward]")
     _draw(lower, _curves(results, "rates", fill_lowest=False), len(results))
     lower.set(title="How far steps went", xlabel="episode", ylabel="rate, mean of the episode")
-    lower.set_yscale("log")
+    if any(line.get_ydata().max(initial=0) > 0 for line in lower.get_lines()):
+        lower.set_yscale("log")
     lost = sum(result.status.failed for result in results)
     if lost:
         upper.text(0.02, 0.02, f"{lost} of {len(results)} diverged", transform=upper.transAxes)
@@ -88,5 +89,6 @@ def _draw_evaluations(axes: Axes, results: Sequence[Result]) -> None:
             if "evaluation_return" in record.metrics:
                 found.setdefault(record.step, []).append(record.metrics["evaluation_return"])
     if found:
-        middle = [float(interquartile_mean(np.array(values))) for values in found.values()]
-        axes.plot(list(found), middle, "o", color="C1", ms=3, label="evaluation")
+        steps = sorted(found)
+        middle = [float(interquartile_mean(np.array(found[step]))) for step in steps]
+        axes.plot(steps, middle, "o", color="C1", ms=3, label="evaluation")

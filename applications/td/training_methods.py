@@ -161,8 +161,8 @@ def new_agent(
     continuous = isinstance(actions, spaces.Box)
     if continuous and not isinstance(method.agent, ActorCritic):
         raise UnfitEnvironmentError(
-            f"{name} has continuous actions, {actions}, and this agent needs a few to choose from; "
-            "use --agent actor-critic"
+            f"{name} has continuous actions, {environment.unwrapped.action_space}, and this agent "
+            "needs a few to choose from; use --agent actor-critic"
         )
     number = int(np.prod(actions.shape)) if continuous else int(actions.n)  # pyright: ignore
     match method:
