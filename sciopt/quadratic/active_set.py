@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import LinAlgError
 
 from sciopt.quadratic.optimality import Optimum, judged, release, wishes
 from sciopt.quadratic.walk import ROUND_OFF, walk
@@ -112,8 +113,14 @@ def _first_feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | No
 
 
 def _feasible(arrays: Arrays, working: WorkingSet) -> tuple[Minimiser | None, int]:
-    """The minimiser after pinning, or None where that leaves too few variables free."""
-    found, used = _pin(arrays, working)
+    """The minimiser after pinning, or None where that leaves too few variables free.
+
+    None too where Q is singular on the way, which a walk can do something about.
+    """
+    try:
+        found, used = _pin(arrays, working)
+    except LinAlgError:
+        return None, 1
     return (found if found and not found.short else None), used
 
 

@@ -93,6 +93,9 @@ def wishes(
     each = parts.each
     slopes = parts.slopes_with(found.limits)
     room = 16 * ROUND_OFF * (abs(reduced).max() + abs(arrays.linear).max())
+    # Where risks cancel to nothing, round-off is that of the terms in Qw.
+    deviations = np.sqrt(arrays.diagonal)
+    room = np.maximum(room, 2 * ROUND_OFF * (deviations @ abs(found.point)) * deviations)
     pinned = (states & 1) == 1
     at = np.where(pinned, states >> 1, 0)
     rise = -(reduced + slopes[parts.right[at, each], each])

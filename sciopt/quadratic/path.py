@@ -34,8 +34,14 @@ SEARCH = 200
 ROUND_UP = 1 + 1e-12
 # Pieces of the path so much shorter than their t are passed over.
 SHORT = 1e-9
-# The t, in units of the path's, that stands for infinity; its inverse stands for zero.
-LARGE = 1e9
+# The t, in units of the path's, that stands for infinity, and that from which a path is followed
+# to where it starts.
+LARGE, SMALL = 1e9, 1e-6
+# A deviation so small a share of the terms that cancel in it is round-off, as is such a share of
+# a value.
+NO_RISK = 1e-7
+# Variables named in a message before the rest is counted.
+NAMED = 5
 
 Vector = Float[np.ndarray, " n"]
 Quadratic = tuple[float, float, float]
@@ -94,12 +100,11 @@ class Path:
         self.working, self.point = found.working, found.at.point
         return found
 
-    def values(self, solution: Solution) -> tuple[float, float]:
+    def values(self, point: Vector) -> tuple[float, float]:
         """Variance w'Qw, and tilt'w less its costs."""
-        point = solution.point.numpy(force=True)
         used = np.flatnonzero(point)
         variance = float(point @ self.arrays.form.times(used, point[used]))
-        return variance, float(self.tilt @ point) - _costs(self.arrays, point)
+        return max(variance, 0.0), float(self.tilt @ point) - _costs(self.arrays, point)
 
     def piece_at(self, t: float) -> Piece:
         """The piece of the path that t lies on."""
@@ -244,7 +249,7 @@ def target_risk(program: QuadraticProgram, tilt: Float[Tensor, " n"], variance: 
         InfeasibleProgram: the least possible w'Qw is larger.
     """
     path = Path(replace(program, linear=torch.zeros_like(program.linear)), tilt)
-    lowest = path.piece_at(0.0).moments(path.arrays, path.tilt)[0][0]
+    lowest, _ = path.values(path.at(0.0).at.point)
     if lowest > variance * (1 + 1e-9):
         raise InfeasibleProgram(
             f"the least possible w'Qw under these constraints is {lowest:.6g} > {variance:g}"
@@ -258,8 +263,9 @@ def target_risk(program: QuadraticProgram, tilt: Float[Tensor, " n"], variance: 
     if t is None:
         # Not even the point of greatest value is so risky; at a large t it is the minimiser.
         t = LARGE * max(path.unit, variance / path.spread)
-    solution = as_solution(program, path.at(t))
-    reached, value = path.values(solution)
+    found = path.at(t)
+    solution = as_solution(program, found)
+    reached, value = path.values(found.at.point)
     gap = (solution.gap + 0.5 * max(variance - reached, 0)) / t
     return _in_units_of_value(solution, value, gap, 1 / t, {"variance": 0.5 / t})
 
@@ -269,15 +275,19 @@ def max_ratio(
 ) -> Solution:
     """The point of greatest `(tilt'w - sum_i cost_i |w_i - held_i| - offset) / sqrt(w'Qw)`.
 
-    Its objective is the ratio and its gap bounds what is missing to the greatest. The program's c
-    is not used.
+    Its objective is the ratio and its gap bounds what is missing to the greatest; it is infinite
+    where a point without risk has a value of just the offset. The program's c is not used.
 
     Raises:
         InfeasibleProgram: no feasible point has a value above the offset.
-        UnboundedProgram: the greatest ratio is approached only by ever larger points.
+        UnboundedProgram: a point without risk has a value above the offset, or the greatest ratio
+            is approached only by ever larger points.
     """
     path = Path(replace(program, linear=torch.zeros_like(program.linear)), tilt)
-    lowest = path.piece_at(0.0).moments(path.arrays, path.tilt)[0][0]
+    safest = path.at(0.0).at.point
+    lowest, _ = path.values(safest)
+    if _riskless(path, safest):
+        lowest = _least_variance_above(path, offset)
 
     def excess(piece: Piece) -> Quadratic:
         # d(ratio) = 0 along the path where w'Qw = t (value - offset).
@@ -291,19 +301,59 @@ def max_ratio(
 
     t = _root(path, excess)
     if t is None:
-        _, value = path.values(as_solution(program, path.at(LARGE * path.unit)))
-        if lowest == 0 or value > offset:
+        _, value = path.values(path.at(LARGE * path.unit).at.point)
+        if value > offset:
             raise UnboundedProgram(
                 "the greatest ratio is approached only by ever larger points: bound the variables"
             )
         raise InfeasibleProgram(
             f"no feasible point has tilt'w above the offset {offset:g}; the greatest is {value:.6g}"
         )
-    solution = as_solution(program, path.at(t))
-    variance, value = path.values(solution)
+    found = path.at(t)
+    solution = as_solution(program, found)
+    variance, value = path.values(found.at.point)
     gap = solution.gap / (t * lowest**0.5) if lowest > 0 else float("inf")
     ratio = (value - offset) / variance**0.5
     return _in_units_of_value(solution, ratio, gap, 1 / (t * variance**0.5), {})
+
+
+def _riskless(path: Path, point: Vector) -> bool:
+    """Whether the point's variance is round-off, of the terms in it or of the point."""
+    variance, _ = path.values(point)
+    terms = float(np.sqrt(path.arrays.diagonal) @ abs(point))
+    noise = max(NO_RISK * terms, NO_RISK**2 * path.arrays.variance**0.5 * float(abs(point).sum()))
+    return variance**0.5 <= noise
+
+
+def _least_variance_above(path: Path, offset: float) -> float:
+    """The least w'Qw with a value of at least the offset, where some point has no risk at all.
+
+    As t falls to zero, the path leads to the point of greatest value among those without risk.
+
+    Raises:
+        UnboundedProgram: that value is above the offset.
+    """
+    piece = path.piece_at(SMALL * path.unit)
+    point = piece.found.at.point + max(piece.back, -piece.t) * piece.direction
+    _, value = path.values(point)
+    largest, size = float(abs(path.tilt).max()), float(abs(point).sum())
+    room = NO_RISK * (abs(path.tilt) @ abs(point) + abs(offset)) + NO_RISK**2 * largest * size
+    if _riskless(path, point) and value > offset + room:
+        order = np.argsort(-abs(point), kind="stable")
+        order = order[abs(point[order]) > NO_RISK * abs(point).max()]
+        named = [f"{point[k]:+.3g} {path.program.name_of(int(k))}" for k in order[:NAMED]]
+        more = f" and {len(order) - NAMED} more" if len(order) > NAMED else ""
+        raise UnboundedProgram(
+            f"the ratio has no greatest value: {', '.join(named)}{more} has no risk, w'Qw = 0, and "
+            f"a value of {value:.6g} above the offset {offset:g}"
+        )
+
+    def short(piece: Piece) -> Quadratic:
+        _, (value, growth, _) = piece.moments(path.arrays, path.tilt)
+        return value - offset, growth, 0.0
+
+    t = None if value > offset - room else _root(path, short)
+    return 0.0 if t is None else path.values(path.at(t).at.point)[0]
 
 
 def _in_units_of_value(
@@ -326,7 +376,7 @@ def _root(path: Path, excess: Callable[[Piece], Quadratic]) -> float | None:
 
     Bisection over pieces: a piece holds the root, or all of it lies to one side.
     """
-    low, high, t = 0.0, np.inf, path.unit / LARGE
+    low, high, t = 0.0, np.inf, SMALL * path.unit
     for _ in range(SEARCH):
         piece = path.piece_at(t)
         coefficients = excess(piece)

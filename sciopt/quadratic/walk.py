@@ -2,7 +2,8 @@
 
 Go from a feasible point towards the minimiser over the working set and stop at the first bound or
 row in the way, which then acts; go on until nothing is in the way. The objective never rises
-(Nocedal & Wright 2006, algorithm 16.3).
+(Nocedal & Wright 2006, algorithm 16.3). Where Q is singular on the working set there are moves
+without curvature: along one that does not raise the objective, the walk goes to the end.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import LinAlgError
 
-from sciopt.quadratic.working_set import Arrays, Minimiser, WorkingSet, minimiser
+from sciopt.quadratic.working_set import Arrays, Minimiser, System, WorkingSet
 
 NEVER = 2.0
+# A share of the force so small is round-off, and a move so long, in units of the point, has no end.
+LEVEL, FAR = 1e-10, 1e6
 # A move so much smaller than the point is in nobody's way.
 ROUND_OFF = 1e-14
 
@@ -28,7 +32,13 @@ def walk(arrays: Arrays, working: WorkingSet, point: Vector) -> tuple[Minimiser 
     """
     most = 2 * len(point) + len(arrays.rows) + 10
     for passes in range(1, most):
-        found = minimiser(arrays, working)
+        system = System(arrays, working)
+        try:
+            system.solve()
+        except LinAlgError:
+            point = _flat_walk(arrays, working, system, point)
+            continue
+        found = system.minimiser()
         if found.short:
             return None, passes
         length, pin = _first_in_the_way(arrays, working, point, found.point)
@@ -37,6 +47,27 @@ def walk(arrays: Arrays, working: WorkingSet, point: Vector) -> tuple[Minimiser 
         point = point + length * (found.point - point)
         pin()
     return None, most
+
+
+def _flat_walk(arrays: Arrays, working: WorkingSet, system: System, point: Vector) -> Vector:
+    """The end of a move along which Q has no curvature; changes `working`.
+
+    Raises:
+        LinAlgError: nothing is in the way of such a move.
+    """
+    free = system.free
+    force = system.right - system.block @ point[free]
+    flat = system.flat_moves()
+    downhill = flat @ (force @ flat)
+    level = abs(downhill).max() <= LEVEL * abs(force).max()
+    for move in (flat[:, 0], -flat[:, 0]) if level else (downhill,):
+        target = point.copy()
+        target[free] += FAR * (1 + abs(point).max()) / abs(move).max() * move
+        length, pin = _first_in_the_way(arrays, working, point, target)
+        if length < 1:
+            pin()
+            return point + length * (target - point)
+    raise LinAlgError("Q is singular, and nothing ends a move that it does not see")
 
 
 def _first_in_the_way(

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg import LinAlgError
-from scipy.linalg.lapack import dpotrf, dpotrs  # pyright: ignore[reportAttributeAccessIssue]
+from scipy.linalg import LinAlgError, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf  # pyright: ignore[reportAttributeAccessIssue]
 
 from sciopt.quadratic.certificate import implied_places
 from sciopt.quadratic.forms import Form, as_numpy
@@ -96,16 +96,24 @@ class WorkingSet:
 
 
 class Factor:
-    """The system of a working set, ready for any right-hand side."""
+    """The system of a working set, ready for any right-hand side.
+
+    Q may be singular on the free variables where the rows are not, as at a portfolio without
+    variance. Then Q + B'SB takes its place: at B w = bounds that is the same system, shifted.
+
+    Raises:
+        LinAlgError: Q is singular, to working precision, along moves that no row forbids.
+    """
 
     def __init__(self, block: Float[np.ndarray, "f f"], border: Float[np.ndarray, "b f"]):
-        # A symmetric array's transpose is itself in the order that LAPACK wants.
-        self.cholesky, failed = dpotrf(block.T, lower=1, clean=0, overwrite_a=1)
-        pivots = self.cholesky.diagonal() ** 2
-        if failed or pivots.min(initial=np.inf) < SINGULAR * pivots.max(initial=0):
+        self.border, self.stiffness = border, np.zeros(len(border))
+        self.cholesky, firmness = _cholesky(block)
+        if firmness < DELICATE and len(border):
+            self.stiffness = _stiffness(block, border)
+            self.cholesky, firmness = _cholesky(block + (border.T * self.stiffness) @ border)
+        if firmness < SINGULAR:
             raise LinAlgError("Q is singular on the free variables")
-        self.delicate = bool(pivots.min(initial=np.inf) < DELICATE * pivots.max(initial=0))
-        self.border = border
+        self.delicate = firmness < DELICATE
         self.from_border = self._within(border.T)
         self.schur = border @ self.from_border
 
@@ -114,6 +122,8 @@ class Factor:
 
     def solve(self, right: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Free variables and multipliers; by least squares where rows are dependent."""
+        if self.stiffness.any():
+            right = right + (self.stiffness * bounds) @ self.border
         values, multipliers = self._within(right), np.zeros(len(bounds))
         for _ in range(2):  # the second time on what round-off left of the equations
             step = self._within_schur(self.border @ values - bounds)
@@ -130,6 +140,24 @@ class Factor:
         scale = np.where(used, 1 / np.sqrt(np.where(used, sizes, 1)), 0)
         scaled = self.schur * scale * scale[:, None]
         return scale * np.linalg.lstsq(scaled, scale * excess, rcond=1e-13)[0]
+
+
+def _cholesky(block: Float[np.ndarray, "f f"]) -> tuple[np.ndarray, float]:
+    """The factor, and its smallest pivot over the largest; zero where there is none."""
+    # A symmetric array's transpose is itself in the order that LAPACK wants.
+    cholesky, failed = dpotrf(block.T, lower=1, clean=0)
+    pivots = cholesky.diagonal() ** 2
+    if failed or not len(pivots):
+        return cholesky, float(not failed)
+    return cholesky, float(pivots.min() / pivots.max())
+
+
+def _stiffness(
+    block: Float[np.ndarray, "f f"], border: Float[np.ndarray, "b f"]
+) -> Float[np.ndarray, " b"]:
+    """What makes each row weigh as much as the largest variance."""
+    sizes = (border * border).sum(1)
+    return block.diagonal().max(initial=0) / np.where(sizes > 0, sizes, 1)
 
 
 class System:
@@ -170,7 +198,7 @@ class System:
         Raises:
             LinAlgError: Q is singular, to working precision, on the free variables.
         """
-        self.factor = Factor(self.block.copy(), self.border)
+        self.factor = Factor(self.block, self.border)
         values, multipliers = self.factor.solve(self.right, self.bounds)
         for _ in range(REFINEMENTS if self.factor.delicate else 0):
             force = self.right - self.block @ values - multipliers @ self.border
@@ -182,6 +210,20 @@ class System:
         # Not the other way round: where round-off has made NaN, the equations do not hold.
         self.short = 0.0 if short <= TOLERANCE * abs(values).max(initial=1.0) else short
         return values
+
+    def flat_moves(self) -> Float[np.ndarray, "free some"]:
+        """Moves that neither Q nor the acting rows see, by Cholesky's method with pivoting."""
+        stiff = _stiffness(self.block, self.border)
+        matrix = self.block + (self.border.T * stiff) @ self.border
+        largest = float(matrix.diagonal().max())
+        cholesky, order, rank, _ = dpstrf(matrix.T, tol=SINGULAR * largest, lower=1)
+        rank = min(rank, len(matrix) - 1)
+        moves = np.zeros((len(matrix), len(matrix) - rank))
+        seen = solve_triangular(
+            cholesky[:rank, :rank], cholesky[rank:, :rank].T, lower=True, trans=1
+        )
+        moves[order - 1] = np.concatenate([-seen, np.eye(len(matrix) - rank)])
+        return moves
 
     def pin(self, below: np.ndarray, above: np.ndarray) -> None:
         """Pin free variables at the lower and upper ends of their intervals."""
@@ -213,17 +255,6 @@ class System:
             of_rows[self.acting] += push * self.left[:acting]
             of_limits[self.limits] += push * self.left[acting:]
         return Minimiser(point, of_rows, of_limits, self.free, self.short, self.factor)
-
-
-def minimiser(arrays: Arrays, working: WorkingSet) -> Minimiser:
-    """The minimiser over a working set.
-
-    Raises:
-        LinAlgError: Q is singular, to working precision, on the free variables.
-    """
-    system = System(arrays, working)
-    system.solve()
-    return system.minimiser()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Frontiers, corners and the points on them that are asked for by risk or by ratio."""
 
 from itertools import pairwise
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -179,6 +180,75 @@ def test_a_ratio_that_grows_with_the_point_is_unbounded() -> None:
     program, mean = program_of(4, 10, lower=-float("inf"), budget=None)
     with pytest.raises(UnboundedProgram, match="bound the variables"):
         max_ratio(program, mean, offset=1e-4)
+
+
+def with_another(first: int, mean_more: float | None) -> tuple[Dense, torch.Tensor]:
+    """Ten assets and one more: cash, or the first again with another mean."""
+    returns, mean = market(5, 10)
+    covariance = returns.T @ returns
+    pick = np.eye(10)[:, [first]] if mean_more is not None else np.zeros((10, 1))
+    joined = np.hstack([np.eye(10), pick])
+    more = float(mean[first]) + mean_more if mean_more is not None else 0.0
+    return Dense(torch.tensor(joined.T @ covariance @ joined)), torch.cat(
+        [mean, torch.tensor([more], dtype=torch.float64)]
+    )
+
+
+def test_a_ratio_without_bound_names_the_portfolio_without_risk() -> None:
+    form, mean = with_another(0, None)
+    mean[-1] = 3e-4
+    names = [f"stock {k}" for k in range(10)] + ["cash"]
+    says = r"\+1 cash has no risk, w'Qw = 0, and a value of 0.0003 above the offset 0.0001"
+    with pytest.raises(UnboundedProgram, match=says):
+        max_ratio(quadratic_program(form, names=names), mean, offset=1e-4)
+    form, mean = with_another(2, 1e-4)
+    program = quadratic_program(form, lower=-0.5, upper=0.5, budget=0.0)
+    says = r"(\+0.5 variable 10, -0.5|-0.5 variable 2, \+0.5) variable (2|10) has no risk"
+    with pytest.raises(UnboundedProgram, match=says):
+        max_ratio(program, mean)
+
+
+@pytest.mark.parametrize("more", [None, 0.0])
+def test_what_adds_neither_risk_nor_value_leaves_the_greatest_ratio(more: float | None) -> None:
+    """Cash that earns the offset, or an asset that is there twice and may be sold short."""
+    form, mean = with_another(3, more)
+    offset = 0.0 if more is None else 1e-4
+    lower = 0.0 if more is None else -0.3
+    alone = quadratic_program(Dense(form.matrix[:10, :10]), lower=lower, upper=1.0)
+    together = quadratic_program(form, lower=lower, upper=1.0)
+    found = max_ratio(together, mean, offset)
+    assert found.objective == pytest.approx(max_ratio(alone, mean[:10], offset).objective, 1e-8)
+    everything = found.point.numpy()
+    value = everything @ mean.numpy() - offset
+    risk = (everything @ form.matrix.numpy() @ everything) ** 0.5
+    assert found.objective == pytest.approx(value / risk, rel=1e-7)
+
+
+def test_with_fewer_days_than_assets_the_ratio_is_cvxpys_or_has_no_bound() -> None:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(5e-4, 0.02, (25, 60))
+    mean = returns.mean(0)
+    deviations = (returns - mean) / 24**0.5
+    program = quadratic_program(Returns(torch.tensor(deviations)))
+    safe = cp.Variable(60, nonneg=True)
+    within: list[Any] = [deviations @ safe == 0, cp.sum(safe) == 1]
+    best = cp.Problem(cp.Maximize(1e3 * mean @ safe), within)
+    best.solve(solver=cp.CLARABEL)
+    assert best.value is not None
+    greatest = float(best.value) / 1e3  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UnboundedProgram, match=f"a value of {greatest:.4g}"):
+        max_ratio(program, torch.tensor(mean), offset=greatest - 1e-4)
+    offset = greatest + 1e-3
+    found = max_ratio(program, torch.tensor(mean), offset=offset)
+    point, scale = cp.Variable(60, nonneg=True), cp.Variable()
+    excess = 1e3 * (mean @ point - offset * scale)
+    within = [excess == 1, cp.sum(point) == scale]
+    problem = cp.Problem(cp.Minimize(cp.sum_squares(1e3 * deviations @ point)), within)
+    problem.solve(solver=cp.CLARABEL, **TIGHT)
+    assert problem.value is not None
+    least = float(problem.value)  # pyright: ignore[reportArgumentType]
+    assert found.objective == pytest.approx(least**-0.5, rel=1e-6)
+    assert found.gap <= 1e-9 * found.objective
 
 
 @pytest.mark.parametrize("t", [-1.0, float("inf"), float("nan")])
