@@ -17,7 +17,6 @@ DOMAIN = Domain(
     without_effect=(
         "backtest",
         "backtest_command",
-        "choice",
         "claims",
         "command_options",
         "covariance",
@@ -26,8 +25,10 @@ DOMAIN = Domain(
         "objectives",
         "price_files",
         "prices",
+        "priors",
         "solve_command",
         "weight_limits",
+        "wishes",
     ),
     max_steps=2000,
 )

@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from applications.portfolio.backtest import Backtest, Choose, Period, summary, walk_forward
-from applications.portfolio.choice import Wishes, choose
 from applications.portfolio.command_options import (
     GroupOptions,
     PriceOptions,
@@ -30,6 +29,7 @@ from applications.portfolio.command_options import (
 )
 from applications.portfolio.drawing import draw_backtest
 from applications.portfolio.solve_command import title_of
+from applications.portfolio.wishes import Wishes, choose, estimator_of
 from sciopt.bench import Domain, style
 from sciopt.bench.cli import names_first
 from sciopt.bench.figures import save_figure
@@ -98,7 +98,10 @@ def _strategies(
     groups = read_groups(options.groups, assets)
 
     def optimised(wishes: Wishes) -> Choose:
-        return lambda past, held: choose(past, wishes, groups=groups, held=held).weights
+        estimator = estimator_of(wishes, assets, groups=groups)
+        return lambda past, held: (
+            choose(past, estimator.set_params(previous_weights=held), wishes).weights
+        )
 
     least = replace(wishes, objective="minimum-variance", target=None)
     return {

@@ -12,16 +12,20 @@ import pandas as pd
 from rich.console import Console
 
 from applications.portfolio.backtest import InvalidBacktestError
-from applications.portfolio.choice import InvalidChoiceError
 from applications.portfolio.covariance import InvalidCovarianceError, check_covariance
 from applications.portfolio.price_files import read_cells, read_numbers, read_table
 from applications.portfolio.prices import Checked, Holding, InvalidPricesError, Missing, check
+from applications.portfolio.wishes import InvalidWishesError
 from sciopt.bench.identity import InvalidRunError, pick
 from sciopt.quadratic import InfeasibleProgram, UnboundedProgram
 
 DAYS_PER_YEAR = 365.25
 FEW, ABOUT = 20, 1.5
 """Returns too few to tell how many there are in a year, and the factor that is let pass."""
+
+
+ODD_RETURN = 3.0
+"""Expected return a year beyond which percents are taken for fractions."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def in_words() -> Iterator[None]:
     except (
         InvalidPricesError,
         InvalidCovarianceError,
-        InvalidChoiceError,
+        InvalidWishesError,
         InvalidBacktestError,
         InfeasibleProgram,
         UnboundedProgram,
@@ -185,17 +189,40 @@ def read_groups(options: GroupOptions, assets: Sequence[str]) -> dict[str, list[
 
 def read_weights(file: Path, assets: Sequence[str]) -> np.ndarray:
     """Weights from a CSV with the columns asset and weight; 0 for assets it lacks."""
+    found = _numbers_of(file, assets, "weight", "; write 0 for none")
+    return np.array([found.get(asset, 0.0) for asset in assets])
+
+
+def read_expected_returns(file: Path, assets: Sequence[str]) -> np.ndarray:
+    """Expected returns a year from a CSV with the columns asset and return, one for each asset."""
+    found = _numbers_of(file, assets, "return", ", or an empty cell")
+    if absent := [asset for asset in assets if asset not in found]:
+        raise InvalidRunError(
+            f"{file} gives no return for {', '.join(absent)}; add a row for each, or leave them "
+            f"out: --without {' '.join(absent)}"
+        )
+    values = np.array([found[asset] for asset in assets])
+    if (odd := abs(values) > ODD_RETURN).any():
+        k = int(odd.argmax())
+        raise InvalidRunError(
+            f"{file}: {assets[k]} is expected to return {values[k]:.0%} a year; {values[k]:g} % is "
+            f"written {values[k] / 100:g}"
+        )
+    return values
+
+
+def _numbers_of(file: Path, assets: Sequence[str], what: str, hint: str) -> dict[str, float]:
+    """A number for each asset that a CSV of two columns names."""
     table = _small_table(file)
     if table.shape[1] != 2:
-        raise InvalidRunError(f"{file} has {table.shape[1]} columns; expected asset and weight")
+        raise InvalidRunError(f"{file} has {table.shape[1]} columns; expected asset and {what}")
     numbers = read_numbers(file, table.iloc[:, 1:]).to_numpy()[:, 0]
-    weights = dict.fromkeys(assets, 0.0)
-    for asset, weight in zip(table.iloc[:, 0], numbers, strict=True):
-        pick(weights, asset, f"asset in {file}, which the prices lack,")
-        if np.isnan(weight):
-            raise InvalidRunError(f"{file} gives no weight for {asset}; write 0 for none")
-        weights[asset] = weight
-    return np.array(list(weights.values()))
+    found = dict(zip(table.iloc[:, 0].tolist(), numbers.tolist(), strict=True))
+    for asset, number in found.items():
+        pick(dict.fromkeys(assets), asset, f"asset in {file}, which the prices lack,")
+        if np.isnan(number):
+            raise InvalidRunError(f"{file} gives no {what} for {asset}{hint}")
+    return found
 
 
 def _small_table(file: Path) -> pd.DataFrame:

@@ -105,6 +105,12 @@ class Aim:
         )
 
     @property
+    def unit(self) -> float:
+        """The t at which differences of returns count as much as variances."""
+        spread = float(np.ptp(self.expected)) or float(abs(self.expected).max()) or 1.0
+        return float(self.covariance.diagonal().mean()) / spread
+
+    @property
     def tilt(self) -> torch.Tensor:
         """Expected returns of the assets less fees."""
         return torch.from_numpy(self.expected)
@@ -160,7 +166,10 @@ def _check_reach(aim: Aim) -> None:
     """Raise InfeasibleProgram if not even the greatest return is as much as `min_return`."""
     if aim.min_return is None:
         return
-    boldest = _greatest_return(replace(aim, l2=0.0))
+    try:
+        boldest = _greatest_return(replace(aim, l2=0.0))
+    except UnboundedProgram:
+        return  # any return is within reach
     if _short_of(aim.min_return, aim, boldest):
         within = "" if aim.max_variance is None else f" and max_variance {aim.max_variance:g}"
         raise InfeasibleProgram(
@@ -222,10 +231,19 @@ def at_returns(aim: Aim, targets: Sequence[float]) -> list[Solution]:
     """
     program = aim.program(*aim.weighing)
     path = corners(program, aim.tilt)
+    at = [corner.t for corner in path]
     reached = [aim.expected_return(corner.point.numpy()) for corner in path]
+    if max(targets) > reached[-1]:
+        # Without bounds the path goes on from its last corner along a ray.
+        further = 2 * at[-1] + aim.unit
+        (beyond,) = frontier(program, aim.tilt, [further])
+        gained = aim.expected_return(weights_of(beyond)) - reached[-1]
+        if gained > ROUND_OFF * abs(reached[-1]):
+            at.append(at[-1] + (further - at[-1]) * (max(targets) - reached[-1]) / gained)
+            reached.append(max(targets))
     # Round-off may let a return fall that rises or stays.
-    at = np.interp(targets, np.maximum.accumulate(reached), [corner.t for corner in path])
-    return frontier(program, aim.tilt, at.tolist())
+    asked = np.interp(targets, np.maximum.accumulate(reached), at)
+    return frontier(program, aim.tilt, asked.tolist())
 
 
 def efficient_frontier(aim: Aim, size: int) -> list[Solution]:

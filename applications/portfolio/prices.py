@@ -27,6 +27,8 @@ Holding: TypeAlias = Literal["prices", "returns"]
 
 JUMP = 0.5
 """A one-day return beyond which a price is looked at: an unadjusted split of 2:1 is -50 %."""
+STALE = 5
+"""Returns of exactly zero in a row from which a price counts as stale."""
 SHOWN = 3
 """Examples named in a message before the rest is counted."""
 LONG_PAUSE = 10
@@ -236,6 +238,7 @@ def _oddities(asset_returns: pd.DataFrame) -> Iterator[str]:
         ]
         more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
         yield f"moves of more than {JUMP:.0%} within one date: {', '.join(named)}{more}"
+    yield from _stale(asset_returns)
     dates, assets = asset_returns.shape
     if dates <= assets:
         yield (
@@ -248,6 +251,26 @@ def _oddities(asset_returns: pd.DataFrame) -> Iterator[str]:
         yield (
             f"no date between {_day(asset_returns.index[at])} and "
             f"{_day(asset_returns.index[at + 1])}: the return of the latter covers all of it"
+        )
+
+
+def _stale(asset_returns: pd.DataFrame) -> Iterator[str]:
+    """Where a price repeats itself, which makes an asset look safer than it is."""
+    index, runs = asset_returns.index, []
+    for asset, still in (asset_returns == 0).items():
+        padded = np.concatenate([[False], still.to_numpy(), [False]])
+        edges = np.flatnonzero(padded[1:] != padded[:-1])
+        runs += [(end - begin, begin, end, asset) for begin, end in edges.reshape(-1, 2)]
+    stale = sorted((run for run in runs if run[0] >= STALE), key=lambda run: -run[0])
+    if stale:
+        named = [
+            f"{asset} on {days} dates, {_day(index[begin])} to {_day(index[end - 1])}"
+            for days, begin, end, asset in stale[:SHOWN]
+        ]
+        more = f" and {len(stale) - SHOWN} more spells" if len(stale) > SHOWN else ""
+        yield (
+            f"the price of the date before is repeated for {', '.join(named)}{more}: not traded, "
+            "or filled in? Its risk is underestimated"
         )
 
 

@@ -8,46 +8,59 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from applications.portfolio.choice import WEIGHS_COSTS, Chosen, InvalidChoiceError, Wishes, choose
 from applications.portfolio.command_options import (
     GroupOptions,
     PriceOptions,
     frequency_notices,
     in_words,
     read_covariance,
+    read_expected_returns,
     read_groups,
     read_returns,
     read_weights,
     tell,
 )
 from applications.portfolio.drawing import draw_allocation, draw_frontier
+from applications.portfolio.wishes import (
+    TARGETS,
+    WEIGHS_COSTS,
+    Chosen,
+    InvalidWishesError,
+    Wishes,
+    choose,
+    estimator_of,
+)
 from sciopt.bench import Domain, style
 from sciopt.bench.cli import names_first
 from sciopt.bench.figures import save_figure
-from sciopt.quadratic import frontier
+
+if TYPE_CHECKING:
+    from applications.portfolio.estimator import MeanVariance
 
 OBJECTIVES = {
     "utility": "return less the price of its variance",
-    "minimum-variance": "half the variance",
-    "target-return": "half the variance",
+    "minimum-variance": "variance",
+    "target-return": "variance",
     "target-risk": "return",
     "maximum-sharpe": "Sharpe ratio",
 }
 SHOWN = 5e-5
 """Weight from which an asset counts as held."""
+NO_RISK = 1e-12
+"""Share of the assets' mean variance below which a portfolio's is round-off."""
 MOST_ROWS = 40
 """Of a table."""
-POINTS, DECADES = 240, (-3, 3)
-"""Of the frontier that is drawn: how many tolerances of risk, around that which is usual."""
+POINTS = 100
+"""Of the frontier that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,9 @@ class SolveOptions:
     prices: tyro.conf.OmitArgPrefixes[PriceOptions] = field(default_factory=PriceOptions)
     held: Path | None = None
     """CSV with the columns asset and weight: what is held now, from which trades are counted"""
+    expected_returns: Path | None = None
+    """CSV with the columns asset and return: what each is expected to return a year, instead of the
+    sample's mean; 0.08 is 8 %"""
     out: Path = Path("portfolio")
     """folder of weights.csv and the figures"""
 
@@ -73,34 +89,39 @@ def solve(domain: Domain, arguments: list[str]) -> None:
     prog = f"applications.{domain.name} solve PRICES.csv"
     options = tyro.cli(SolveOptions, args=arguments, prog=prog)
     console = Console()
+    wishes = options.portfolio
     with in_words():
-        wishes = options.portfolio
         wishes.check()
         if wishes.cost and wishes.objective not in WEIGHS_COSTS:
-            raise InvalidChoiceError(
+            raise InvalidWishesError(
                 f"--cost has no place in {wishes.objective}, which does not weigh returns; "
                 f"choose --objective {', '.join(WEIGHS_COSTS)}"
             )
         checked = read_returns(Path(names[0]), options.prices)
-        assets = [str(asset) for asset in checked.asset_returns.columns]
-        groups = read_groups(options.groups, assets)
+        asset_returns, year = checked.asset_returns, wishes.periods_per_year
+        assets = [str(asset) for asset in asset_returns.columns]
         covariance, notices = read_covariance(options.groups, assets)
         held = None if options.held is None else read_weights(options.held, assets)
-        frequency = frequency_notices(checked.asset_returns, wishes.periods_per_year)
+        expected = None
+        if options.expected_returns is not None:
+            expected = read_expected_returns(options.expected_returns, assets) / year
+        frequency = frequency_notices(asset_returns, year)
         tell(console, [*checked.notices, *frequency, *notices])
-        chosen = choose(
-            checked.asset_returns,
+        estimator = estimator_of(
             wishes,
-            groups=groups,
+            assets,
+            groups=read_groups(options.groups, assets),
             held=held,
+            expected=expected,
             covariance=covariance,
         )
-    _print(console, names[0], checked.asset_returns, wishes, chosen, held)
+        chosen = choose(asset_returns, estimator, wishes)
+    _print(console, names[0], asset_returns, options, chosen, held)
     options.out.mkdir(parents=True, exist_ok=True)
     weights = pd.DataFrame({"asset": chosen.assets, "weight": chosen.weights})
     weights.to_csv(options.out / "weights.csv", index=False)
     with style.context():
-        for name, figure in _figures(wishes, chosen).items():
+        for name, figure in _figures(wishes, chosen, asset_returns, estimator).items():
             save_figure(figure, options.out / name)
     console.print(f"weights and figures: {options.out}", soft_wrap=True, highlight=False)
 
@@ -109,11 +130,12 @@ def _print(
     console: Console,
     file: str,
     asset_returns: pd.DataFrame,
-    wishes: Wishes,
+    options: SolveOptions,
     chosen: Chosen,
     held: np.ndarray | None,
 ) -> None:
     """The weights, what they are expected to do, and the proof that there are no better ones."""
+    wishes = options.portfolio
     dates = asset_returns.index
     console.print(
         f"{file}: {asset_returns.shape[1]} assets, {len(dates)} returns, {dates[0]:%Y-%m-%d} to "
@@ -122,7 +144,7 @@ def _print(
         soft_wrap=True,
     )
     console.print(_weights_table(wishes, chosen, held))
-    console.print(_summary_table(wishes, chosen, held))
+    console.print(_summary_table(options, chosen, held))
     active = list(_active(wishes, chosen))
     if not active:
         return
@@ -152,7 +174,7 @@ def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> T
     after = [
         100 * year * chosen.mean,
         100 * np.sqrt(year * np.diag(chosen.covariance)),
-        100 * weights * (chosen.covariance @ weights) / chosen.variance,
+        100 * weights * (chosen.covariance @ weights) / (chosen.variance or np.nan),
     ]
     shown = np.maximum(np.abs(weights), np.abs(before)) > SHOWN
     order = [k for k in np.argsort(-weights, kind="stable") if shown[k]]
@@ -167,15 +189,20 @@ def _weights_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> T
     return table
 
 
-def _summary_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> Table:
+def _summary_table(options: SolveOptions, chosen: Chosen, held: np.ndarray | None) -> Table:
     """What is expected a year, and the certificate."""
+    wishes = options.portfolio
     table = Table(show_header=False, title="what it promises", title_justify="left")
     year, solution = wishes.periods_per_year, chosen.solution
     expected, volatility = year * chosen.expected_return, (year * chosen.variance) ** 0.5
-    table.add_row("expected return", f"{expected:.2%} a year, the sample mean times {year:g}")
+    source = options.expected_returns or f"the sample mean times {year:g}"
+    table.add_row("expected return", f"{expected:.2%} a year, {source}")
     table.add_row("volatility", f"{volatility:.2%} a year, times the root of {year:g}")
-    ratio = (expected - wishes.risk_free) / volatility
-    table.add_row("Sharpe ratio", f"{ratio:.3f} at {wishes.risk_free:.2%} interest")
+    if chosen.variance > NO_RISK * chosen.covariance.diagonal().mean():
+        ratio = f"{(expected - wishes.risk_free) / volatility:.3f}"
+    else:
+        ratio = "none, for want of risk,"
+    table.add_row("Sharpe ratio", f"{ratio} at {wishes.risk_free:.2%} interest")
     if held is not None:
         turnover = float(np.abs(chosen.weights - held).sum())
         paid = turnover * wishes.cost / 1e4
@@ -188,9 +215,10 @@ def _summary_table(wishes: Wishes, chosen: Chosen, held: np.ndarray | None) -> T
 
 def _active(wishes: Wishes, chosen: Chosen) -> Iterator[tuple[str, float]]:
     """The limits and largest weights that the portfolio would break if it might."""
+    names = {"min_return": f"{TARGETS['target-return']} >= {wishes.target or 0:.2%} a year"}
     for name, multiplier in chosen.solution.multipliers.items():
         if multiplier and name not in ("budget", "variance"):
-            yield name, abs(multiplier)
+            yield names.get(name, name), abs(multiplier)
     multipliers = chosen.solution.reduced_cost.abs().tolist()
     for k in np.argsort(multipliers)[::-1]:
         if multipliers[k] and chosen.weights[k] == wishes.max_weight:
@@ -208,13 +236,26 @@ def title_of(wishes: Wishes) -> str:
     return wishes.objective
 
 
-def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
+def _figures(
+    wishes: Wishes, chosen: Chosen, asset_returns: pd.DataFrame, estimator: MeanVariance
+) -> dict[str, Figure]:
     """The frontier under the same constraints and costs, and the weights along it."""
-    weights = _along_the_frontier(chosen)
+    from skfolio.optimization import ObjectiveFunction
+
+    # From least variance on, up to the riskiest asset's volatility.
+    riskiest = max(chosen.covariance.diagonal().max(), chosen.variance)
+    along = estimator.set_params(
+        objective_function=ObjectiveFunction.MINIMIZE_RISK,
+        efficient_frontier_size=POINTS,
+        min_return=None,
+        max_variance=riskiest,
+    )
+    weights = np.asarray(along.fit(asset_returns).weights_)
     year, covariance = wishes.periods_per_year, chosen.covariance
-    volatility = np.sqrt(year * np.einsum("pi,ij,pj->p", weights, covariance, weights))
+    variances = np.einsum("pi,ij,pj->p", weights, covariance, weights)
+    volatility = np.sqrt(year * variances.clip(0))  # round-off may make them negative
     expected = year * weights @ chosen.mean
-    along = pd.DataFrame({"volatility": volatility, "return": expected})
+    frontier = pd.DataFrame({"volatility": volatility, "return": expected})
     assets = pd.DataFrame(
         {
             "volatility": np.sqrt(year * np.diag(covariance)),
@@ -225,21 +266,8 @@ def _figures(wishes: Wishes, chosen: Chosen) -> dict[str, Figure]:
     )
     point = (year * chosen.variance) ** 0.5, year * chosen.expected_return
     return {
-        "frontier": draw_frontier(along, assets, point, title_of(wishes)),
+        "frontier": draw_frontier(frontier, assets, point, title_of(wishes)),
         "allocation": draw_allocation(
             pd.DataFrame(weights, columns=list(chosen.assets)), volatility, point[0]
         ),
     }
-
-
-def _along_the_frontier(chosen: Chosen) -> np.ndarray:
-    """Weights (points, assets) from least variance on, up to the riskiest asset's volatility."""
-    variances, spread = np.diag(chosen.covariance), np.ptp(chosen.mean)
-    # The tolerance of risk at which an asset's mean counts as much as its variance.
-    unit = variances.mean() / spread if spread else 1.0
-    tolerances = [0.0, *(unit * np.logspace(*DECADES, POINTS))]
-    found = frontier(chosen.program, torch.tensor(chosen.mean), tolerances)
-    weights = np.array([solution.point.numpy() for solution in found])
-    risks = np.einsum("pi,ij,pj->p", weights, chosen.covariance, weights)
-    largest = max(variances.max(), chosen.variance, risks[0])
-    return weights[risks <= largest * (1 + 1e-9)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from skfolio.exceptions import GroupNotFoundError
+from skfolio.exceptions import GroupNotFoundError, SkfolioError
 from skfolio.typing import ArrayLike, LinearConstraints, MultiInput, StrArray
 from skfolio.utils.equations import equations_to_matrix
 
@@ -65,30 +66,54 @@ def as_rows(rows: Sequence[Row]) -> Rows | None:
 def equation_rows(
     equations: LinearConstraints | str, groups: StrArray, exposures: Exposures | None
 ) -> Iterator[Row]:
-    """Each text in skfolio's language of linear constraints, named by itself.
+    """Each text as an `equation_row`.
 
     One that names an unknown group is left out with a warning, as by skfolio: a step before this
     one may have dropped its assets.
     """
-    factors = {}
-    if exposures is not None:
-        families = () if exposures.families is None else (exposures.families,)
-        factors = {
-            "loading_matrix": exposures.loadings,
-            "factor_groups": np.array([exposures.names, *families]),
-        }
     for text in np.atleast_1d(equations).tolist():
         try:
-            equal, value, below, most = equations_to_matrix(
-                groups, [text], raise_if_group_missing=True, **factors
-            )
+            yield equation_row(text, groups, exposures)
         except GroupNotFoundError as error:
             warnings.warn(f"{text!r} is left out: {error}", stacklevel=2)
-            continue
-        if len(value):
-            yield Row(text, equal[0], value[0], value[0])
-        else:
-            yield Row(text, below[0], -math.inf, most[0])
+
+
+def equation_row(text: str, groups: StrArray, exposures: Exposures | None = None) -> Row:
+    """A text in skfolio's language of linear constraints, as a row named by it.
+
+    Besides that language 30% stands for 0.3, and names may hold signs and blanks, such as BRK-B,
+    which skfolio reads as a difference.
+
+    Raises:
+        SkfolioError: a text that cannot be read, or a name that is unknown.
+    """
+    families = [] if exposures is None else [exposures.names]
+    families += [] if exposures is None or exposures.families is None else [exposures.families]
+    names = {str(name) for layer in [*groups, *families] for name in layer}
+    named = sorted((name for name in names if not name.isalnum()), key=len, reverse=True)
+    plain = {name: f"n{k}n" for k, name in enumerate(named)}
+    asked = re.sub(r"([\d.]+)\s*%", lambda found: f"{float(found[1]) / 100:g}", text)
+    for name, instead in plain.items():
+        asked = asked.replace(name, instead)
+
+    def as_plain(layers: Iterable[StrArray]) -> StrArray:
+        return np.array([[plain.get(str(name), str(name)) for name in layer] for layer in layers])
+
+    factors = {}
+    if exposures is not None:
+        factors = {"loading_matrix": exposures.loadings, "factor_groups": as_plain(families)}
+    try:
+        equal, value, below, most = equations_to_matrix(
+            as_plain(groups), [asked], raise_if_group_missing=True, **factors
+        )
+    except SkfolioError as error:
+        says = str(error).replace(asked, text)
+        for name, instead in plain.items():
+            says = says.replace(instead, name)
+        raise type(error)(says) from None
+    if len(value):
+        return Row(text, equal[0], value[0], value[0])
+    return Row(text, below[0], -math.inf, most[0])
 
 
 def inequality_rows(left: ArrayLike, right: ArrayLike, assets: int) -> Iterator[Row]:

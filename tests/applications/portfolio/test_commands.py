@@ -60,7 +60,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than all the rest."""
-    monkeypatch.setattr(solve_command, "_figures", lambda wishes, chosen: {})
+    monkeypatch.setattr(solve_command, "_figures", lambda *given: {})
     monkeypatch.setattr(backtest_command, "save_figure", lambda figure, stem: None)
 
 
@@ -233,12 +233,58 @@ def test_the_covariance_is_the_estimator_s_own(
     assert gradient[found > 0] == pytest.approx(gradient.min(), rel=1e-7)
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_expected_returns_may_come_from_a_file(
+    call: Call, returns: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = [0.05, 0.08, 0.02, 0.11, 0.03]
+    rows = [f"{name},{view}" for name, view in zip(NAMES, views, strict=True)]
+    Path("views.csv").write_text("\n".join(["asset,return", *reversed(rows)]))
+    asked = "solve prices.csv --objective maximum-sharpe --min-weight -5 --max-weight 5"
+    assert call(f"{asked} --expected-returns views.csv") == 0
+    found = kept_weights(tmp_path / "portfolio").to_numpy()
+    # Without active bounds it is the tangency portfolio.
+    tangency = np.linalg.solve(returns.cov(), views)
+    assert found == pytest.approx(tangency / tangency.sum(), rel=1e-8)
+    assert f"{found @ views:.2%} a year, views.csv" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_stale_prices_are_told_with_asset_and_dates(
+    call: Call, returns: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stale = returns.copy()
+    stale.iloc[20:27, 3] = 0.0
+    stale.iloc[40:43, 1] = 0.0
+    prices = 100 * (1 + stale).cumprod()
+    prices.to_csv("stale.csv")
+    assert call("solve stale.csv") == 0
+    span = f"{returns.index[20]:%Y-%m-%d} to {returns.index[26]:%Y-%m-%d}"
+    output = capsys.readouterr().out
+    assert f"repeated for SAP SE on 7 dates, {span}: not traded" in output
+    assert "BRK-B on" not in output
+
+
+def test_an_asset_that_stands_still_in_a_window_is_told(
+    call: Call, returns: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = returns.copy()
+    still.iloc[30:60, 2] = 0.0
+    (100 * (1 + still).cumprod()).to_csv("still.csv")
+    assert call("backtest still.csv --window 20 --every 5") == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "non positive variance: ['MSFT'] from" in output
+    assert "a price that does not move would be taken for no risk" in output
+
+
 WRONG_FILES = {
     "held.csv": "asset,weight\nXON,0.5\n",
     "twice.csv": "asset,weight\nXOM,0.5\nXOM,0.5\n",
     "words.csv": "asset,weight\nXOM,half\n",
     "empty.csv": "asset,weight\nXOM,\n",
     "wide.csv": "asset,weight,note\nXOM,0.5,x\n",
+    "some.csv": "asset,return\nAAPL,0.1\nXOM,0.1\nMSFT,0.1\n",
+    "percent.csv": "asset,return\nAAPL,8\nBRK-B,7\nMSFT,6\nSAP SE,5\nXOM,9\n",
     "groups.csv": "asset,sector\nXOM,energy\n",
     "doubled.csv": "Date,A,A\n2021-01-01,1,2\n2021-01-04,2,3\n2021-01-05,1,3\n",
     "zero.csv": "Date,A,B\n2021-01-01,1,2\n2021-01-04,0,3\n2021-01-05,1,3\n",
@@ -278,6 +324,9 @@ WRONG_FILES = {
         ("solve prices.csv --held words.csv", "words.csv, line 2, column 'weight': 'half'"),
         ("solve prices.csv --held empty.csv", "empty.csv gives no weight for XOM"),
         ("solve prices.csv --held wide.csv", "wide.csv has 3 columns; expected asset and weight"),
+        ("solve prices.csv --expected-returns held.csv", "held.csv, which the prices lack, 'XON'"),
+        ("solve prices.csv --expected-returns some.csv", "no return for BRK-B, SAP SE; add"),
+        ("solve prices.csv --expected-returns percent.csv", "8 % is written 0.08"),
         ("solve doubled.csv", "doubled.csv: asset 'A' heads 2 columns"),
         ("solve zero.csv", "zero.csv: A on 2021-01-04: 0 is not a price"),
         ("backtest prices.csv --window 79", "79 returns; a window of 79 leaves none"),

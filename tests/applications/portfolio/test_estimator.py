@@ -87,6 +87,8 @@ AS_IN_SKFOLIO: dict[str, Settings] = {
     "short positions, Sharpe ratio": SHORT | RATIO,
     "long positions limited": UTILITY | {"min_weights": -1.0, "max_long": 1.2},
     "no bounds": {"min_weights": None, "max_weights": None},
+    "no bounds, target return net of costs": COSTS
+    | {"min_weights": None, "max_weights": None, "min_return": 0.05},
     "market neutral": UTILITY | {"budget": 0.0, "min_weights": -0.2, "max_weights": 0.2},
     "range of budgets": UTILITY | {"budget": None, "min_budget": 0.5, "max_budget": 0.9},
     "no budget": UTILITY | {"budget": None, "max_weights": 0.1},
@@ -580,6 +582,17 @@ def test_an_unknown_group_is_left_out_with_a_warning_as_by_skfolio() -> None:
     with pytest.warns(UserWarning, match="'tech <= 0.3' is left out.*'tech' is missing"):
         fitted = fit(MeanVariance(linear_constraints=["tech <= 0.3"]))
     np.testing.assert_allclose(fitted.weights_, fit(MeanVariance()).weights_)
+
+
+def test_constraints_may_be_percents_and_names_with_signs() -> None:
+    named = ASSET_RETURNS.rename(columns={"AAPL": "BRK-B", "AMD": "A-B C"})
+    texts = ["BRK-B >= 40%", "A-B C <= 0.02", "WMT <= 0.5 * BRK-B"]
+    found = MeanVariance(**UTILITY, linear_constraints=texts).fit(named).weights_
+    plain = MeanVariance(
+        **UTILITY, linear_constraints=["AAPL >= 0.4", "AMD <= 0.02", "WMT <= 0.5 * AAPL"]
+    ).fit(ASSET_RETURNS)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(plain.weights_), atol=1e-14)
+    assert np.asarray(found)[0] == pytest.approx(0.4)
 
 
 def test_the_certificate_names_the_constraints() -> None:
