@@ -11,9 +11,8 @@ import math
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +33,7 @@ WITHOUT_EFFECT = ("claims", "train_command", "play_command", "training_drawing")
 """Modules of this folder that change no number of a training."""
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(NamedTuple):
     """The random streams of one episode, a function of (seed, purpose, episode)."""
 
     environment: int
