@@ -36,7 +36,8 @@ def draw_training(results: Sequence[Result], title: str) -> Figure:
     if lost:
         upper.text(0.02, 0.02, f"{lost} of {len(results)} diverged", transform=upper.transAxes)
     if len(results) > 1:
-        upper.legend(loc="lower right")
+        handles, labels = upper.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
