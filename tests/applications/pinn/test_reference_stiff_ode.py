@@ -6,10 +6,12 @@ from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from applications.pinn.reference import relative_difference, stored, van_der_pol
 from applications.pinn.reference.stiff_ode import (
+    MOST_RISE,
     ROBERTSON,
     StiffOde,
     ode_reference,
     radau,
+    van_der_pol_arc,
     van_der_pol_oscillator,
 )
 
@@ -69,13 +71,33 @@ def test_along_its_arc_the_oscillator_is_where_it_is_at_that_time() -> None:
     assert np.median(np.abs(y - arc.values["y"])) < 1e-6
 
 
-def test_the_arc_is_as_long_as_it_says_and_its_pace_the_root_of_the_time_that_passes() -> None:
+def test_the_arc_is_as_long_as_it_says_but_where_time_speeds_up_and_its_pace_is_times_share() -> (
+    None
+):
     arc = stored("van_der_pol_arc")
-    curve = np.stack([arc.values[name] for name in ("time", "x", "y")], axis=1)
+    names = ("time", "x", "y", "pace")
+    curve = np.stack([arc.values[name] for name in names], axis=1)
     speeds = CubicSpline(arc.axes["s"], curve)(arc.axes["s"], 1)
-    # But for the four corners where it jumps, which are sharper than the points are dense.
-    assert np.quantile(np.abs(np.linalg.norm(speeds, axis=1) - 1), 0.9) < 1e-6
-    assert np.quantile(np.abs(speeds[:, 0] - arc.values["pace"] ** 2), 0.9) < 1e-6
+    rise = speeds[:, 3]
+    rest = (rise + np.sqrt(rise**2 + 1)) / (2 * MOST_RISE)
+    length = np.square(speeds[:, :3]).sum(axis=1)
+    # But for the corners where it begins to jump, which are sharper than the points are dense.
+    assert np.quantile(np.abs(length + rest - 1), 0.9) < 1e-4
+    assert np.quantile(np.abs(speeds[:, 0] - 1 / (1 + np.exp(-arc.values["pace"]))), 0.9) < 1e-6
+    assert rise.max() < MOST_RISE * (1 + 1e-4)
+    falling = rise < -10
+    assert falling.any() and length[falling].min() > 0.99
+
+
+@pytest.mark.parametrize(
+    "state", [[0.1, 1.5, -0.37, -1.2], [0.4, 0.5, -0.66, -13.0], [0.4, -1.9, -0.6669, -14.0]]
+)
+def test_the_jacobian_of_the_arc_is_that_of_differences(state: list[float]) -> None:
+    ode, at = van_der_pol_arc(1000, 2000, 12.0), np.array(state)
+    columns = [(ode.rate(at + 1e-7 * e) - ode.rate(at - 1e-7 * e)) / 2e-7 for e in np.eye(4)]
+    jacobian = ode.jacobian(at)
+    largest = np.abs(jacobian).max()
+    np.testing.assert_allclose(jacobian, np.stack(columns, axis=1), rtol=0, atol=1e-8 * largest)
 
 
 def test_a_mild_oscillator_nearly_keeps_its_amplitude() -> None:

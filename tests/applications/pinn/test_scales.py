@@ -147,7 +147,7 @@ def test_rates_given_with_the_problem_stand_in_the_place_of_those_found() -> Non
     assert scales_of(Known()).rates == pytest.approx({"x": 5.0, "t": 0.5 * 25}, rel=1e-12)
     found = scales_of(Heat()).rates["x"]
     assert scales_of(Clocked()).rates == {"x": found, "t": 0.25}
-    assert scales_of(PROBLEMS["van-der-pol"]).rates == {"s": 1.0}
+    assert scales_of(PROBLEMS["van-der-pol"]).rates == {"s": 4.0}
 
 
 def test_a_layer_in_time_replaces_the_rate_of_change() -> None:
