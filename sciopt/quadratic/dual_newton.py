@@ -29,7 +29,7 @@ from torch import Tensor
 from sciopt.quadratic.certificate import gap_of_rows
 from sciopt.quadratic.first_guess import first_guess
 from sciopt.quadratic.forms import Dense, FactorModel
-from sciopt.quadratic.infeasible import check_one_by_one, conflict_of_rows
+from sciopt.quadratic.infeasible import Combination, check_one_by_one, conflict_of_rows
 from sciopt.quadratic.optimality import Optimum, judged
 from sciopt.quadratic.optimum import CERTIFIED, optimum, working_set_at
 from sciopt.quadratic.program import QuadraticProgram, quadratic_program
@@ -39,8 +39,6 @@ STEPS = 500
 TRIALS = 60
 BISECTIONS = 40
 FEASIBLE = 1e-12
-# A conflict smaller than this, and parts of a combination so small, are round-off.
-CONFLICT, NOISE = 1e-9, 1e-7
 ASCENT = 1e-4
 WOLFE = 0.3
 EPSILON, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
@@ -52,6 +50,9 @@ FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-1, 1e-9, 1e2
 DIVERGING = 1e3
 # A sample is an eighth of the variables and not smaller than this; its optimum is found roughly.
 STRIDE, LEAST_SAMPLE, ROUGHLY, ROUGH_STEPS = 8, 6000, 1e-4, 15
+# Specific variance below this share of the common one is enlarged at first, and the free variables
+# up to which the active set may take over.
+LEAST_SPECIFIC, MOST_FREE = 1e-4, 2000
 # Rows of V gathered at a time, so that memory stays a small multiple of the program's.
 CHUNK = 1 << 14
 
@@ -433,9 +434,36 @@ class SeparableOptimum(Optimum):
 def solve_factor_model(program: QuadraticProgram, start: Vector | None = None) -> Optimum:
     """The optimum of a program whose form is a factor model with every d_i > 0.
 
+    The less of the risk is specific, the more pieces the dual function has. Where some d_i are very
+    small they are enlarged at first: which variables are free then hardly changes, and the active
+    set finds the rest.
+
     Raises:
         InfeasibleProgram: no point satisfies the constraints.
     """
+    rounder = _rounder(program)
+    if rounder is None:
+        return _by_newton(program, start)
+    near = _by_newton(rounder, start)
+    arrays, point = Arrays.of(program), near.at.point
+    if len(near.at.free) > MOST_FREE:
+        return _by_newton(program, torch.from_numpy(point))
+    found = optimum(program, arrays, working_set_at(arrays, point), point)
+    return replace(found, passes=near.passes + found.passes)
+
+
+def _rounder(program: QuadraticProgram) -> QuadraticProgram | None:
+    """The program with a least share of specific risk, None where that is there anyway."""
+    form = program.form
+    assert isinstance(form, FactorModel)
+    least = LEAST_SPECIFIC * form.loadings.square().sum(1).mean().item()
+    if form.specific.min() >= least:
+        return None
+    return replace(program, form=FactorModel(form.loadings, form.specific.clamp(min=least)))
+
+
+def _by_newton(program: QuadraticProgram, start: Vector | None) -> Optimum:
+    """The iteration of the module's docstring; the active set where it does not settle."""
     arrays = Arrays.of(program)
     function = DualFunction.of(program, arrays)
     support = Support.of(arrays, function.sizes[0])
@@ -469,7 +497,7 @@ def _check_conflict(
         # Mostly the proof is in round numbers, of which Newton's method has but the first digits.
         for rounded in (direction.round(6), direction):
             _, rows, eta = function.split(rounded)
-            if _never(arrays, rows, eta):
+            if eta.min(initial=0) >= 0 and Combination.of(arrays, rows, eta).conflicts:
                 raise conflict_of_rows(program, arrays, rows, eta)
 
 
@@ -521,33 +549,6 @@ def _diverging(function: DualFunction, arrays: Arrays, dual: Dual) -> bool:
     slopes = abs(arrays.linear).max() + arrays.diagonal.max()
     multipliers = abs(dual[function.sizes[0] :])
     return bool(multipliers.max(initial=0) > DIVERGING * slopes)
-
-
-def _never(arrays: Arrays, rows: np.ndarray, eta: np.ndarray) -> bool:
-    """Whether the dual function rises without end in this direction of the multipliers.
-
-    That is Farkas's lemma: no point within the bounds gives this combination of constraints as
-    little as they allow.
-    """
-    rows, eta = (np.where(abs(by) > NOISE, by, 0) for by in (rows, eta))
-    parts, combined = arrays.pieces, rows @ arrays.rows
-    slopes = combined + np.tensordot(eta, parts.signs[:, [1, -2]], 1)
-    lower, upper = arrays.places[[0, -1]]
-    endless = np.isinf(upper) & (slopes[1] < -NOISE)
-    endless |= np.isinf(lower) & (slopes[0] > NOISE)
-    if endless.any() or eta.min(initial=0) < 0:
-        return False
-    finite = np.isfinite(arrays.places)
-    places = np.where(finite, arrays.places, 0)
-    values = combined * places
-    for by, center in zip(eta, parts.centers[len(parts.rates) - len(eta) :], strict=True):
-        values += by * abs(places - center)
-    # Where nothing is finite, nothing is gained by leaving zero.
-    values = np.where(finite | ~finite.any(0), values, np.inf)
-    acting = rows != 0
-    allowed = np.where(rows > 0, arrays.row_upper, arrays.row_lower)[acting] @ rows[acting]
-    allowed += eta @ parts.limits
-    return bool(values.min(0).sum() > allowed + CONFLICT * (1 + abs(allowed)))
 
 
 def _certified(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from sciopt.quadratic.program import InfeasibleProgram, QuadraticProgram, UnboundedProgram
@@ -9,6 +11,8 @@ from sciopt.quadratic.working_set import Arrays
 
 # A conflict smaller than this, relative to the numbers in it, is round-off.
 CONFLICT = 1e-9
+# A multiplier so much smaller than the largest is round-off.
+NOISE = 1e-7
 SHOWN = 5
 
 
@@ -67,44 +71,74 @@ def _names(program: QuadraticProgram, index: np.ndarray) -> str:
     return ", ".join(shown) + more
 
 
+@dataclass(frozen=True)
+class Combination:
+    """Multipliers of the rows and of the norm limits, as Farkas's lemma takes them.
+
+    Within the bounds the combination is at least `least`, and the constraints allow at most
+    `allowed`: if that is less, no point satisfies all of them.
+    """
+
+    rows: np.ndarray
+    limits: np.ndarray
+    least: float
+    allowed: float
+
+    @classmethod
+    def of(cls, arrays: Arrays, rows: np.ndarray, limits: np.ndarray) -> Combination:
+        """The largest multiplier becomes 1, and what is round-off beside it 0."""
+        largest = max(abs(rows).max(initial=0), abs(limits).max(initial=0), np.finfo(float).tiny)
+        rows = np.where(abs(rows) > NOISE * largest, rows / largest, 0)
+        limits = np.where(limits > NOISE * largest, limits / largest, 0)
+        acting = rows != 0
+        bounds = np.where(rows > 0, arrays.row_upper, arrays.row_lower)[acting]
+        allowed = float(bounds @ rows[acting]) + float(limits @ arrays.pieces.limits)
+        combined = rows @ arrays.rows
+        combined[abs(combined) < CONFLICT * max(abs(combined).max(initial=0), 1)] = 0
+        return cls(rows, limits, _least(arrays, combined, limits), allowed)
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether it proves that no point satisfies the constraints."""
+        return self.least > self.allowed + CONFLICT * (1 + abs(self.allowed))
+
+    def without_superfluous(self, arrays: Arrays) -> Combination:
+        """Without the terms, from the smallest on, that the proof can do without."""
+        found, count = self, len(self.rows)
+        order = np.argsort(np.concatenate([abs(self.rows), self.limits]), kind="stable")
+        for term in order:
+            rows, limits = found.rows.copy(), found.limits.copy()
+            if term < count:
+                rows[term] = 0
+            else:
+                limits[term - count] = 0
+            fewer = Combination.of(arrays, rows, limits)
+            if fewer.conflicts:
+                found = fewer
+        return found
+
+
 def conflict_of_rows(
     program: QuadraticProgram, arrays: Arrays, rows: np.ndarray, limits: np.ndarray
 ) -> InfeasibleProgram:
-    """The error that multipliers prove by Farkas's lemma.
-
-    The combination of rows has a least value within the bounds that exceeds what its right-hand
-    sides allow.
-    """
-    largest = max(abs(rows).max(initial=0), abs(limits).max(initial=0), np.finfo(float).tiny)
-    rows, limits = rows / largest, limits / largest
-    rows = np.where(abs(rows) > 1e-7, rows, 0)
-    limits = np.where(limits > 1e-7, limits, 0)
-    names = [name for name, row in zip(program.rows.names, rows, strict=True) if row]
-    names += [limit.name for limit, by in zip(program.norm_limits, limits, strict=True) if by]
-    allowed = float(
-        np.where(rows > 0, arrays.row_upper, arrays.row_lower)[rows != 0] @ rows[rows != 0]
-    )
-    allowed += float(limits @ arrays.pieces.limits)
-    combined = rows @ arrays.rows
-    combined[abs(combined) < 1e-9 * max(abs(combined).max(initial=0), 1)] = 0
-    least = _least(arrays, combined, limits)
-    together = " and ".join(names) if names else "the bounds"
-    if least > allowed + CONFLICT * (1 + abs(allowed)):
-        terms = [
-            f"{by:+.4g} {name}" for name, by in zip(program.rows.names, rows, strict=True) if by
-        ]
-        terms += [
-            f"{by:+.4g} {limit.name}"
-            for limit, by in zip(program.norm_limits, limits, strict=True)
-            if by
-        ]
+    """The error that multipliers prove by Farkas's lemma, or as much as they tell."""
+    found = Combination.of(arrays, rows, limits)
+    if found.conflicts:
+        found = found.without_superfluous(arrays)
+    named = dict(zip(program.rows.names, found.rows, strict=True))
+    of_limits = zip(program.norm_limits, found.limits, strict=True)
+    named |= {limit.name: by for limit, by in of_limits}
+    terms = {name: by for name, by in named.items() if by}
+    together = " and ".join(terms) or "the bounds"
+    if not found.conflicts:
         return InfeasibleProgram(
-            f"{together} exclude each other: within the bounds the combination {' '.join(terms)} "
-            f"is at least {least:.6g}, and these constraints allow at most {allowed:.6g}"
+            f"no point satisfies {together} within the bounds on each variable, as far as an "
+            "interior point method can tell"
         )
+    combination = " ".join(f"{by:+.4g} {name}" for name, by in terms.items())
     return InfeasibleProgram(
-        f"no point satisfies {together} within the bounds on each variable, as far as an interior "
-        "point method can tell"
+        f"{together} exclude each other: within the bounds the combination {combination} is at "
+        f"least {found.least:.6g}, and these constraints allow at most {found.allowed:.6g}"
     )
 
 

@@ -15,6 +15,7 @@ from sciopt.quadratic import (
     NormLimit,
     Rows,
     UnboundedProgram,
+    optimum,
     quadratic_program,
     solve,
 )
@@ -206,6 +207,16 @@ DEGENERATE: dict[str, tuple[FactorModel, Any, dict[str, Any]]] = {
     "a turnover of little": (FORM, MEAN, {"norm_limits": [NormLimit(EVEN, 1e-3, "turnover")]}),
     "the budget twice": (FORM, MEAN, {"rows": sectors(N, 1, 1.0, 1.0)}),
     "little specific risk": (FactorModel(FORM.loadings, 1e-3 * FORM.specific), MEAN, {}),
+    "hardly any specific risk, and costs": (
+        FactorModel(FORM.loadings, 1e-9 * FORM.specific),
+        MEAN,
+        {"cost": 2e-6, "held": EVEN, "upper": 0.05},
+    ),
+    "hardly any specific risk for some": (
+        FactorModel(FORM.loadings, FORM.specific * torch.logspace(-10, 0, N, dtype=torch.float64)),
+        MEAN,
+        {},
+    ),
     "risk of all sizes": (
         FactorModel(FORM.loadings, FORM.specific * torch.logspace(-4, 2, N, dtype=torch.float64)),
         MEAN,
@@ -238,6 +249,23 @@ def test_many_variables_are_solved_after_a_sample_of_them() -> None:
     assert (gradient @ found.point - best).item() <= 1e-12 * scale
     assert found.point.sum().item() == pytest.approx(1, abs=1e-14)
     assert found.relative_gap <= 1e-12
+
+
+def test_hardly_any_specific_risk_needs_no_interior_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimum, "interior_point", lambda _: pytest.fail("asked for one"))
+    form, mean = wide(3000)
+    little = FactorModel(form.loadings, 1e-8 * form.specific)
+    held = torch.full_like(mean, 1 / 3000)
+    found = solve(quadratic_program(little, mean, upper=0.02, cost=2e-6, held=held))
+    # Every part of the Lagrangian is at its least, in closed form: r_i w + cost |w - held|.
+    gradient = form.loadings @ (form.loadings.T @ found.point) + little.specific * found.point
+    reduced = gradient - mean + found.multipliers["budget"]
+    at = [found.point, 0 * held, held, torch.full_like(held, 0.02)]
+    here, *others = (reduced * place + 2e-6 * (place - held).abs() for place in at)
+    least = torch.stack(others).amin(0)
+    scale = (form.loadings**2).sum(1).mean().item()
+    assert (here - least).clamp(min=0).sum().item() <= 1e-12 * scale
+    assert found.point.sum().item() == pytest.approx(1, abs=1e-12)
 
 
 def test_a_start_changes_the_work_and_not_the_answer() -> None:

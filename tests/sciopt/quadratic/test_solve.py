@@ -303,6 +303,16 @@ def test_infeasible_programs_say_which_constraints_exclude_each_other(
         solve(program)
 
 
+def test_constraints_that_have_no_part_in_a_conflict_are_not_named() -> None:
+    covariance, mean = plain(7, 20)
+    first, last = [1.0] * 10 + [0.0] * 10, [0.0] * 10 + [1.0] * 10
+    odd = [float(k % 2) for k in range(20)]
+    given = rows([first, odd, last, odd], [0.7, 0.2, 0.6, -INF], [INF, INF, INF, 0.9], *"abcd")
+    with pytest.raises(InfeasibleProgram) as raised:
+        solve(quadratic_program(Dense(torch.tensor(covariance)), mean, rows=given))
+    assert str(raised.value).startswith("budget and a and c exclude each other")
+
+
 def test_an_unbounded_program_names_the_variables() -> None:
     matrix = torch.diag(torch.tensor([1e-4, 1e-4, 0.0, 0.0], dtype=torch.float64))
     program = quadratic_program(
