@@ -18,6 +18,7 @@ from applications.pinn.language import (
     fields,
 )
 from applications.pinn.problems import PROBLEMS
+from applications.pinn.reference import stored
 from applications.pinn.scales import scales_of, sizes
 
 SOLVED = [name for name, problem in PROBLEMS.items() if type(problem).exact is not Problem.exact]
@@ -128,6 +129,19 @@ def test_the_reference_meets_the_initial_values(name: str) -> None:
         )
         for misfit in found:
             assert float(misfit.abs().max()) <= max(10 * reference.error_bar, 1e-12)
+
+
+def test_what_is_added_to_allen_cahn_leaves_nothing_of_the_kink() -> None:
+    reference = stored("allen_cahn")
+    x, t = (torch.tensor(reference.axes[name]) for name in ("x", "t"))
+    added, _ = PROBLEMS["allen-cahn"].lift(x.unsqueeze(1), t)
+    early = np.asarray(reference.axes["t"]) < 0.1
+    whole, rest = (
+        np.abs(np.fft.rfft(values[:-1, early], axis=0))[60:].max(axis=0)
+        for values in (reference.values["u"], reference.values["u"] - added.numpy())
+    )
+    assert early.sum() == 10
+    assert (rest < 3e-3 * whole).all()
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
