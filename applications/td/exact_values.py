@@ -1,4 +1,4 @@
-"""Exact values of a transition table: of the random policy, and of the best one."""
+"""Exact values of a transition table: of its target policy, and of the best one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from applications.td.environments import TransitionTable, bootstrap_discount
 SWEEPS = 100_000
 
 
-def random_policy_values(table: TransitionTable, discount: float) -> Float[Tensor, " states"]:
-    """The v that solves v = r + P v, P holding the discounts, for uniformly random actions.
+def policy_values(table: TransitionTable, discount: float) -> Float[Tensor, " states"]:
+    """The v that solves v = r + P v under the target policy, P holding the discounts.
 
     Raises:
         ValueError: the equation is singular, as without a discount where no episode ends.
     """
-    weight = table.probability / table.actions
+    weight = table.probability * table.target_policy.reshape(-1, 1)
     onward = weight * bootstrap_discount(discount, table.terminated)
     state = torch.arange(table.states).repeat_interleave(table.actions)
     reward = weight.new_zeros(table.states).index_add(0, state, (weight * table.reward).sum(-1))
@@ -25,9 +25,7 @@ def random_policy_values(table: TransitionTable, discount: float) -> Float[Tenso
     transition.index_put_((state[:, None], table.next_state), onward, accumulate=True)
     values, info = torch.linalg.solve_ex(torch.eye(table.states).to(weight) - transition, reward)
     if info:
-        raise ValueError(
-            f"the random policy has no finite values at discount {discount}; use one below 1"
-        )
+        raise ValueError(f"the policy has no finite values at discount {discount}; use one below 1")
     return values
 
 

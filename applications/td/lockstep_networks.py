@@ -29,7 +29,7 @@ from applications.td.dynamics import DYNAMICS
 from applications.td.environments import bootstrap_discount
 from applications.td.network_problems import TIME_STEPS, NetworkProblem, NetworkQ
 from applications.td.networks import Networks
-from applications.td.philox import Luck, Purpose
+from applications.td.philox import Luck, Moment, Purpose
 from applications.td.running_moments import Moments, discounted_return, normalised, scaled
 from sciopt.bench.domain import Ended, Status
 from sciopt.bench.statistics import interquartile_mean
@@ -75,7 +75,7 @@ class LockstepNetworks:
             (self.dynamics.observation_size, *method.hidden, self.dynamics.actions)
         )
         self.groups = len(method.grid)
-        self.luck = Luck(seed, torch.arange(problem.agents, device=device))
+        self.luck, self.agent = Luck(seed), torch.arange(problem.agents, device=device)
 
         dtype = getattr(torch, method.precision)
         words = self._uniforms(Purpose.START, range(2 * self.networks.weights), BEFORE)
@@ -206,7 +206,9 @@ class LockstepNetworks:
         self, purpose: Purpose, numbers: range, episode: int = WHOLE_RUN
     ) -> Float[Tensor, "numbers networks"]:
         """Uniform numbers, the same for an agent in every group."""
-        return self.luck.uniforms(purpose, episode, numbers).repeat(1, self.groups)
+        first = torch.full_like(self.agent, numbers.start)
+        moment = Moment(self.agent, torch.full_like(self.agent, episode), first)
+        return self.luck.uniforms(purpose, moment, len(numbers)).repeat(1, self.groups)
 
     def _first_states(self, time_steps: range) -> Float[Tensor, "time_steps networks state"]:
         """The state of an episode that begins after each of the time steps."""

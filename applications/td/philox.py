@@ -8,10 +8,12 @@ in, and a run can go on from any episode.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -42,16 +44,60 @@ def philox4x32(
     return c0, c1, c2, c3
 
 
-def uniforms(
-    seed: int, agents: Int[Tensor, " agents"], episode: int, time_steps: range
-) -> Float[Tensor, "4 time_steps agents"]:
-    """Four independent uniform numbers in (0, 1), in float64, per time step and agent.
+class Purpose(IntEnum):
+    """What a random number decides; each purpose has a stream of its own."""
 
-    The key is made of the run's seed and the agent's number, the counter of episode and time.
-    """
-    seed_word = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    time = torch.arange(time_steps.start, time_steps.stop, device=agents.device)[:, None]
-    time, agent = torch.broadcast_tensors(time, agents[None, :])
-    zero = torch.zeros_like(time)
-    words = philox4x32((time, zero + episode, zero, zero), (zero + seed_word, agent))
-    return (torch.stack(words).double() + 0.5) * 2.0**-32
+    START = 1
+    MOVE = 2
+    NOISE = 3
+    SPREAD = 4
+    EXPLORE = 5
+    CHOOSE = 6
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where players are: each one's agent number, episode and time step in it."""
+
+    agent: Int[Tensor, " n"]
+    episode: Int[Tensor, " n"]
+    time_step: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Luck:
+    """Random numbers of players: functions of (seed, agent, purpose, episode, time step)."""
+
+    seed: int
+
+    def uniforms(self, purpose: Purpose, moment: Moment, count: int) -> Float[Tensor, "count n"]:
+        """Uniform numbers in (0, 1), in float64, for the next `count` time steps."""
+        words = self._words(purpose, moment, count, 2)
+        return (words.double() + 0.5) * 2.0**-32
+
+    def coins(self, purpose: Purpose, moment: Moment, count: int) -> Bool[Tensor, "count n"]:
+        """Fair coins for the next `count` time steps; a bit each."""
+        return self._words(purpose, moment, count, 7).bool()
+
+    def _words(
+        self, purpose: Purpose, moment: Moment, count: int, log2: int
+    ) -> Int[Tensor, "count n"]:
+        """A number for each time step, 2^log2 of them to a Philox counter: words, or bits."""
+        seed_word = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+        step = torch.arange(count, device=moment.agent.device)[:, None] + moment.time_step
+        # Counters from that of the first time step to that of the last.
+        first = moment.time_step >> log2
+        counters = first + torch.arange((count - 2 >> log2) + 2, device=step.device)[:, None]
+        zero = torch.zeros_like(counters)
+        words = torch.stack(
+            philox4x32(
+                (counters, zero + moment.episode, zero + int(purpose), zero),
+                (zero + seed_word, zero + moment.agent),
+            ),
+            1,
+        )
+        if log2 == 7:
+            bit = torch.arange(32, device=words.device)[:, None]
+            words = (words[:, :, None, :] >> bit) & 1
+        flat = words.flatten(0, -2)
+        return flat.gather(0, step - (first << log2))

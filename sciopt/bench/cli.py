@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sciopt.bench.domain import Answer, Domain, Result, Run
 from sciopt.bench.evidence import Evidence, gather
-from sciopt.bench.identity import InvalidRunError, fingerprint, pick
+from sciopt.bench.identity import InvalidRunError, fingerprint, pick, settings_by_name
 from sciopt.bench.progress import ProgressDisplay
 from sciopt.bench.runner import run_one
 from sciopt.bench.store import Store
@@ -146,16 +146,9 @@ def choose(
         frozen=True,
     )
     chosen: Any = tyro.cli(settings, args=arguments, prog=prog)
-    overrides = {
-        f"{part}.{field.name}": getattr(new, field.name)
-        for part, new, old in (
-            ("problem", chosen.problem, problem),
-            ("method", chosen.method, method),
-        )
-        for field in dataclasses.fields(old)
-        if getattr(new, field.name) != getattr(old, field.name)
-    }
-    return chosen.options, overrides
+    old = settings_by_name(problem, "problem") | settings_by_name(method, "method")
+    new = settings_by_name(chosen.problem, "problem") | settings_by_name(chosen.method, "method")
+    return chosen.options, {name: value for name, value in new.items() if value != old[name]}
 
 
 def _run(domain: Domain, arguments: list[str]) -> None:

@@ -59,17 +59,39 @@ def resolve(domain: Domain, run: Run) -> tuple[Any, Any]:
         "problem": pick(domain.problems, run.problem, f"problem of {domain.name}"),
         "method": pick(domain.methods, run.method, f"method of {domain.name}"),
     }
-    known = [f"{p}.{f.name}" for p, s in settings.items() for f in dataclasses.fields(s)]
-    changes: dict[str, dict[str, Any]] = {"problem": {}, "method": {}}
+    known = {
+        name: value for p, s in settings.items() for name, value in settings_by_name(s, p).items()
+    }
+    changes: dict[str, Any] = {}
     for key, value in run.overrides.items():
         if key not in known:
             raise InvalidRunError(f"unknown setting {key!r}{_nearest(key, known)}")
-        part, _, field = key.partition(".")
-        changes[part][field] = _like(getattr(settings[part], field), value)
+        changes[key] = _like(known[key], value)
     try:
-        return tuple(dataclasses.replace(settings[p], **changes[p]) for p in settings)
+        return tuple(_replaced(settings[p], p, changes) for p in settings)
     except (ValueError, TypeError) as error:
         raise InvalidRunError(f"{dict(run.overrides)}: {error}") from error
+
+
+def settings_by_name(settings: Any, prefix: str) -> dict[str, Any]:
+    """The settings by dotted name, those of a dataclass among them in its place."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        name, value = f"{prefix}.{field.name}", getattr(settings, field.name)
+        values |= (
+            settings_by_name(value, name) if dataclasses.is_dataclass(value) else {name: value}
+        )
+    return values
+
+
+def _replaced(settings: Any, prefix: str, changes: Mapping[str, Any]) -> Any:
+    """The settings with the changes, which have dotted names, made in one go at each level."""
+    fields = {field.name: f"{prefix}.{field.name}" for field in dataclasses.fields(settings)}
+    new = {field: changes[name] for field, name in fields.items() if name in changes}
+    for field, name in fields.items():
+        if any(key.startswith(f"{name}.") for key in changes):
+            new[field] = _replaced(getattr(settings, field), name, changes)
+    return dataclasses.replace(settings, **new)
 
 
 def _like(default: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ JITTER = np.linspace(-0.01, 0.01, 20)
 def result(run: Run, score: float, *, lost: bool = False, spoilt_scale: bool = False) -> Result:
     scale = float(run.overrides.get("problem.reward_scale", 1.0))
     levels = np.array([score, score * 2 if score > 0 else score * 3])
-    scores = np.tile(levels[:, None] * (1 + JITTER), (run.max_steps, 1, 1)) * scale
+    scores = np.tile(levels[:, None] * (1 + JITTER), (10 * run.max_steps, 1, 1)) * scale
     diverged = np.zeros((2, 20), dtype=int)
     diverged[0] = 3 * lost
     kept = {

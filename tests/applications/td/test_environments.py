@@ -6,96 +6,118 @@ import pytest
 import torch
 
 from applications.td.environments import bootstrap_discount, transition_table
-from applications.td.exact_values import optimal_action_values, random_policy_values
-from applications.td.methods import METHODS
-from applications.td.problems import PROBLEMS, RandomWalk
-from applications.td.solve import LockstepAgents, start
+from applications.td.exact_values import optimal_action_values, policy_values
+from applications.td.problems import MountainCar
+from applications.td.worlds import TableWorld
 
 CPU = torch.device("cpu")
 
 
 class Scripted:
-    """Stands in for an environment's generator: hands out the agent's own random numbers."""
+    """Stands in for an environment's generator: hands out a given number."""
 
-    def __init__(self, uniform: float, normal: float) -> None:
-        self.uniform, self.normal = uniform, normal
+    def __init__(self, uniform: float) -> None:
+        self.uniform = uniform
 
     def random(self) -> float:
         return self.uniform
 
-    def standard_normal(self) -> float:
-        return self.normal
+
+@pytest.mark.parametrize("environment", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+def test_transitions_equal_gymnasiums(environment):
+    gymnasiums: Any = gym.make(environment).unwrapped
+    world = TableWorld(transition_table(environment), 2.0, torch.float64, CPU)
+    generator = np.random.default_rng(0)
+    ends = 0
+    gymnasiums.reset(seed=0)
+    for _ in range(4000):
+        state, action = int(gymnasiums.s), int(generator.integers(world.actions))
+        uniform = float(generator.random())
+        gymnasiums.np_random = Scripted(uniform)
+        observation, reward, terminated, _, _ = gymnasiums.step(action)
+        outcome = world.step(
+            torch.tensor([state]), torch.tensor([action]), torch.tensor([uniform]).double()
+        )
+        assert int(outcome.next_state) == observation
+        assert float(outcome.reward) == 2.0 * reward
+        assert bool(outcome.terminated) == terminated
+        if terminated:
+            ends += 1
+            gymnasiums.reset(seed=ends)
+    assert ends > 0 or environment == "CliffWalking-v1"  # falls do not end it
 
 
-@pytest.mark.parametrize("name", ["noisy-walk", "frozen-lake", "cliff-walking"])
-def test_lockstep_transitions_equal_gymnasiums(name, monkeypatch):
-    problem = PROBLEMS[name]
-    settings: dict[str, Any] = (
-        {"reward_noise": 0.3, "reward_scale": 2.0} if name == "noisy-walk" else {}
+def test_a_coin_moves_the_walk_to_both_sides_and_to_its_ends():
+    world = TableWorld(
+        transition_table("sciopt/RandomWalk-v0").under_policy(), 1.0, torch.float64, CPU
     )
-    if settings:
-        problem = RandomWalk(**settings)
-    environment: Any = gym.make(
-        problem.environment, max_episode_steps=problem.max_episode_steps, **settings
-    )
-    method = METHODS["td-fixed" if name == "noisy-walk" else "q-fixed"]
-    solver = start(problem, method, 0, CPU)
-    learn = LockstepAgents._transition
-    seen = {"transitions": 0, "ends": 0}
-
-    def compared(self, episode, time_step, words, noise):
-        if time_step == 1:
-            environment.reset(seed=0)
-            assert int(
-                environment.unwrapped.s if name != "noisy-walk" else environment.unwrapped.state
-            ) == int(self.state[0, 0])
-        playing, action = bool(self.running[0, 0]), int(self.action[0, 0])
-        before = float(self.episode_return[0, 0])
-        learn(self, episode, time_step, words, noise)
-        if not playing:
-            return
-        normal = float(torch.special.ndtri(words[1, 0]))
-        environment.unwrapped.np_random = Scripted(float(words[0, 0]), normal)
-        observation, reward, terminated, _truncated, _ = environment.step(action)
-        assert int(self.state[0, 0]) == observation
-        assert float(self.episode_return[0, 0]) - before == pytest.approx(reward, abs=1e-10)
-        assert bool(self.running[0, 0]) == (not terminated)
-        seen["transitions"] += 1
-        seen["ends"] += terminated
-
-    monkeypatch.setattr(LockstepAgents, "_transition", compared)
-    for _ in range(10):
-        solver.step()
-    assert seen["transitions"] > 100
-    assert seen["ends"] > 0
+    assert world.fair
+    state = torch.tensor([1, 1, 10, 10, 19, 19])
+    move = torch.tensor([0.25, 0.75] * 3).double()
+    outcome = world.step(state, torch.zeros(6, dtype=torch.int64), move)
+    assert outcome.next_state.tolist() == [0, 2, 9, 11, 18, 20]
+    assert outcome.reward.tolist() == [-1, 0, 0, 0, 0, 1]
+    assert outcome.terminated.tolist() == [True, False, False, False, False, True]
 
 
-@pytest.mark.parametrize("limit", [1, 9, 64, 65])
-def test_an_episode_lasts_no_longer_than_gymnasiums_time_limit(limit, monkeypatch):
-    environment: Any = gym.make("FrozenLake-v1", max_episode_steps=limit, map_name="8x8")
-    environment.reset(seed=0)
-    terminated = truncated = False
-    lasted = 0
-    while not (terminated or truncated):  # along the upper wall, slipping sideways: no hole near
-        _, _, terminated, truncated, _ = environment.step(3)
-        lasted += 1
-    assert truncated
-    assert lasted == limit
-    times = []
-    learn = LockstepAgents._transition
+def test_bairds_ratios_correct_for_the_behaviour():
+    table = transition_table("sciopt/Baird-v0").under_policy()
+    torch.testing.assert_close(table.probability.sum(-1), torch.ones(7).double())
+    # Expectations under the target policy, by importance sampling: always the seventh state.
+    weight = table.probability * table.ratio
+    seventh = torch.where(table.next_state == 6, weight, 0.0).sum(-1)
+    torch.testing.assert_close(seventh, torch.ones(7).double())
+    torch.testing.assert_close(weight.sum(-1), torch.ones(7).double())
+    assert float(table.ratio.max()) == pytest.approx(7.0)
 
-    def counted(self, episode, time_step, words, noise):
-        times.append((time_step, bool(self.running.any())))
-        learn(self, episode, time_step, words, noise)
 
-    monkeypatch.setattr(LockstepAgents, "_transition", counted)
-    start(RandomWalk(max_episode_steps=limit, agents=50), METHODS["td-fixed"], 0, CPU).step()
-    assert [time for time, _ in times] == list(range(1, limit + 1))
-    assert all(running for _, running in times)
+def test_expected_updates_of_baird_diverge_and_of_boyan_converge():
+    # The eigenvalues of A = X' D (I - discount P) X decide (Sutton and Barto 2018, section 11.4).
+    for environment, discount, stable in (("Baird", 0.99, False), ("BoyanChain", 1.0, True)):
+        table = transition_table(f"sciopt/{environment}-v0")
+        merged = table.under_policy()
+        onward = torch.zeros(table.states, table.states).double()
+        weight = merged.probability * merged.ratio * (~merged.terminated)
+        rows = torch.arange(table.states)[:, None].expand_as(merged.next_state)
+        onward.index_put_((rows, merged.next_state), discount * weight, accumulate=True)
+        x = table.features
+        matrix = x.T @ (torch.eye(table.states).double() - onward) @ x / table.states
+        lowest = float(torch.linalg.eigvals(matrix).real.min())
+        assert (lowest > -1e-12) == stable
+        if environment == "Baird":
+            assert lowest * table.states / 7 == pytest.approx(-0.239, abs=0.01)
+
+
+def test_boyans_values_are_linear_in_its_features():
+    table = transition_table("sciopt/BoyanChain-v0")
+    values = policy_values(table, 1.0)
+    torch.testing.assert_close(values[1:], -2.0 * torch.arange(1, 13).double())
+    weights = torch.tensor([-24.0, -16.0, -8.0, 0.0]).double()
+    torch.testing.assert_close((table.features @ weights)[1:], values[1:])
+
+
+def test_tiles_are_one_per_tiling_and_neighbours_share_most_of_them():
+    world = MountainCar(tilings=8, tiles=8).world(torch.float64, CPU)
+    generator = np.random.default_rng(0)
+    low, high = np.array([-1.2, -0.07]), np.array([0.6, 0.07])
+    states = torch.tensor(generator.uniform(low, high, (500, 2)))
+    index, values = world.features(states)
+    assert index.shape == (500, 8)
+    assert values.tolist() == [[1.0]]
+    assert torch.equal(index // 81, torch.arange(8).expand(500, 8))
+    # A step of 1/8 of a tile changes the tile in exactly one tiling of eight on average.
+    tile = (high - low) / 8
+    moved, _ = world.features(states + torch.tensor([tile[0] / 8, 0.0]))
+    inside = states[:, 0] + tile[0] / 8 < 0.6
+    assert float((moved != index)[inside].double().sum(-1).mean()) == pytest.approx(1.0, abs=0.02)
+    for corner in (low, high):
+        index, _ = world.features(torch.tensor(corner)[None])
+        assert int(index.min()) >= 0
+        assert int(index.max()) < world.feature_count
 
 
 def test_the_table_draws_branches_as_gymnasium_does():
-    table = transition_table("FrozenLake-v1", 100)
+    table = transition_table("FrozenLake-v1")
     generator = np.random.default_rng(0)
     for row in range(len(table.probability)):
         cumulative = table.probability[row].cumsum(0).numpy()
@@ -106,7 +128,7 @@ def test_the_table_draws_branches_as_gymnasium_does():
 
 def test_no_branch_that_cannot_occur_is_ever_drawn():
     for name in ("FrozenLake-v1", "CliffWalking-v1", "sciopt/RandomWalk-v0"):
-        table = transition_table(name, 10)
+        table = transition_table(name)
         branch = (table.thresholds <= 1 - 2.0**-33).sum(-1, keepdim=True)
         assert bool((table.probability.gather(-1, branch) > 0).all())
 
@@ -126,8 +148,8 @@ def test_random_walk_values_are_the_closed_form(states):
             kwargs={"states": states},
         )
         environment = "sciopt/RandomWalk5-v0"
-    table = transition_table(environment, 10)
-    values = random_policy_values(table, 1.0)
+    table = transition_table(environment)
+    values = policy_values(table, 1.0)
     expected = -1 + 2 * torch.arange(states + 2).double() / (states + 1)
     torch.testing.assert_close(values[1:-1], expected[1:-1], rtol=0, atol=1e-14)
     assert table.terminal.nonzero().flatten().tolist() == [0, states + 1]
@@ -139,19 +161,26 @@ def test_random_walk_values_are_the_closed_form(states):
         ("FrozenLake-v1", 0.99, 0.542026),
         ("FrozenLake-v1", 1.0, 14 / 17),
         ("FrozenLake8x8-v1", 0.99, 0.414640),
+        ("CliffWalkingSlippery-v1", 0.99, -46.352672),
         ("CliffWalking-v1", 1.0, -13.0),
         ("CliffWalking-v1", 0.99, -12.247898),
     ],
 )
 def test_optimal_start_values_are_the_known_ones(environment, discount, expected):
-    table = transition_table(environment, 10)
+    table = transition_table(environment)
     values = optimal_action_values(table, discount)
     assert float(values[int(table.start.argmax())].max()) == pytest.approx(expected, abs=6e-7)
 
 
-def test_random_policy_values_satisfy_monte_carlo_on_the_lake():
-    table = transition_table("FrozenLake-v1", 100)
-    values = random_policy_values(table, 0.99)
+def test_taxis_mean_optimal_start_value_is_the_known_one():
+    table = transition_table("Taxi-v4")
+    best = optimal_action_values(table, 0.99).amax(-1)
+    assert float(table.start @ best) == pytest.approx(6.327464, abs=6e-7)
+
+
+def test_policy_values_satisfy_monte_carlo_on_the_lake():
+    table = transition_table("FrozenLake-v1")
+    values = policy_values(table, 0.99)
     environment: Any = gym.make("FrozenLake-v1")
     generator = np.random.default_rng(0)
     returns = []
@@ -168,25 +197,27 @@ def test_random_policy_values_satisfy_monte_carlo_on_the_lake():
     assert abs(np.mean(returns) - float(values[0])) < 4 * standard_error
 
 
-@pytest.mark.parametrize("environment", ["sciopt/RandomWalk-v0"])
-def test_the_registered_walk_passes_gymnasiums_own_check(environment):
+@pytest.mark.parametrize(
+    "environment", ["sciopt/RandomWalk-v0", "sciopt/BoyanChain-v0", "sciopt/Baird-v0"]
+)
+def test_the_registered_environments_pass_gymnasiums_own_check(environment):
     from gymnasium.utils.env_checker import check_env
 
     check_env(gym.make(environment).unwrapped, skip_render_check=True)
 
 
 def test_values_without_end_or_discount_are_refused():
-    table = transition_table("FrozenLake-v1", 10)
+    table = transition_table("FrozenLake-v1")
     table.terminated.fill_(False)
     with pytest.raises(ValueError, match="use one below 1"):
-        random_policy_values(table, 1.0)
+        policy_values(table, 1.0)
 
 
 def test_wrong_environments_and_settings_are_named():
     with pytest.raises(ValueError, match="did you mean FrozenLake-v1"):
-        transition_table("FrozenLak-v1", 10)
+        transition_table("FrozenLak-v1")
     with pytest.raises(ValueError, match="no transition table"):
-        transition_table("CartPole-v1", 10)
+        transition_table("CartPole-v1")
     with pytest.raises(ValueError, match="odd number"):
         gym.make("sciopt/RandomWalk-v0", states=4)
     with pytest.raises(ValueError, match="standard deviation"):
