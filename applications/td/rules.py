@@ -14,7 +14,6 @@ with none to tune ignore it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -28,8 +27,8 @@ from sciopt.rates.effective_step import alpha_bound, unovershot
 from sciopt.rates.hindsight import agreement, drift_share, shrunk
 from sciopt.rates.intentional import clipped_error, intentional_rate
 from sciopt.rates.meta_gradient import next_largest, next_update_sum, normalised_meta_step
-from sciopt.rates.overshoot_bound import obgd_rate
-from sciopt.rates.surprise import relative_surprise, surprise_rate
+from sciopt.rates.overshoot_bound import obgd_rate, overshoot_bound
+from sciopt.rates.surprise import mean_square, relative_surprise, surprise_rate
 from sciopt.rates.tracking_signal import (
     bias_adjusted_gain,
     share_memory,
@@ -72,8 +71,8 @@ class Visit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule(ABC):
-    """The gain of a visit and the step after it."""
+class Rule:
+    """The gain of a visit, by default 1, and the step after it, by default the TD error."""
 
     entry_memory: ClassVar[tuple[str, ...]] = ()
     """Columns per entry, 0 at first."""
@@ -89,9 +88,9 @@ class Rule(ABC):
         """What the visited entries enter the trace with, per unit of feature."""
         return torch.ones_like(visit.weights)
 
-    @abstractmethod
     def step(self, visit: Visit) -> PerAgent:
         """The step along the trace, which the gain has entered."""
+        return visit.td_error
 
 
 @final
@@ -102,10 +101,6 @@ class Fixed(Rule):
     def gain(self, visit: Visit) -> PerEntry:
         """C."""
         return (visit.coefficient[..., None] * visit.share).expand_as(visit.weights)
-
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
 
 
 @final
@@ -119,10 +114,6 @@ class Harmonic(Rule):
         """C / (c + n - 1)."""
         count = visit.entry["count"] = visit.entry["count"] + 1
         return harmonic_rate(count, visit.coefficient[..., None]) * visit.share
-
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
 
 
 @final
@@ -165,7 +156,7 @@ class BoundedSurprise(Rule):
         """The relative surprise, bounded, times the TD error."""
         square = _mean_square(visit, self.memory)
         rate = visit.coefficient * visit.share * relative_surprise(visit.td_error, square)
-        return rate / (rate * visit.trace.size()).clamp(min=1.0) * visit.td_error
+        return overshoot_bound(rate, visit.trace.size()[..., None]) * visit.td_error
 
 
 @final
@@ -192,10 +183,6 @@ class PearceHall(Rule):
         visit.entry["seen"] = torch.ones_like(known)
         return (visit.coefficient[..., None] * known).clamp(max=1.0) * visit.share
 
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -217,10 +204,6 @@ class TriggLeach(Rule):
         mean = visit.entry["mean"] = mean + self.memory * (error - mean)
         size = visit.entry["size"] = size + self.memory * (error.abs() - size)
         return visit.coefficient[..., None] * tracking_signal(mean, size) * visit.share
-
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
 
 
 @final
@@ -250,10 +233,6 @@ class BiasAdjusted(Rule):
         entry["error"] = visit.td_error[..., None].expand_as(error)
         return gain * visit.share
 
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -274,10 +253,6 @@ class VSGD(Rule):
         memory = share_memory(entry["memory"], share)
         entry["memory"] = torch.where(settled, memory, count + 1)
         return visit.coefficient[..., None] * share * visit.share
-
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
 
 
 @final
@@ -356,10 +331,6 @@ class AutoTIDBD(Rule):
             entry["sum"], torch.zeros_like(rate), rate * visit.features.square()
         )
         return rate
-
-    def step(self, visit: Visit) -> PerAgent:
-        """The TD error."""
-        return visit.td_error
 
 
 @final
@@ -494,8 +465,8 @@ class PooledAgreement(Rule):
     def step(self, visit: Visit) -> PerAgent:
         """The TD error, cut to its usual size and to what does not overshoot."""
         entry, error = visit.entry, visit.td_error[..., None]
-        weight = newest_weight(entry["count"].clamp(min=1), self.memory / 2)
-        entry["td_square"] = entry["td_square"] + weight * (error.square() - entry["td_square"])
+        count, memory = entry["count"].clamp(min=1), self.memory / 2
+        entry["td_square"] = mean_square(entry["td_square"], error.expand_as(count), count, memory)
         most = self.clip * entry["td_square"].sqrt().mean(-1)
         clipped = visit.td_error.clamp(min=-most, max=most)
         return unovershot(clipped, visit.effective_step())
@@ -504,9 +475,8 @@ class PooledAgreement(Rule):
 def _mean_square(visit: Visit, memory: float) -> PerAgent:
     """The moving average of td_error^2 over an agent's visits, this one included."""
     agent = visit.agent
-    count = agent["count"] = agent["count"] + 1
-    weight = newest_weight(count, memory)
-    agent["square"] = agent["square"] + weight * (visit.td_error.square() - agent["square"])
+    agent["count"] = agent["count"] + 1
+    agent["square"] = mean_square(agent["square"], visit.td_error, agent["count"], memory)
     return agent["square"]
 
 

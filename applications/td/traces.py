@@ -25,7 +25,12 @@ SMALLEST = 1e-30
 
 
 class Trace(ABC):
-    """Which entries the next TD errors are credited to, and how much."""
+    """Which entries the next TD errors are credited to, and how much.
+
+    `values` are the traces, of every entry or of those that may have one.
+    """
+
+    values: Float[Tensor, "groups players entries"]
 
     @abstractmethod
     def scale(self, factor: PerPlayer) -> None:
@@ -51,13 +56,13 @@ class Trace(ABC):
     def flush(self) -> None:  # noqa: B027
         """Set what is too small to matter to 0."""
 
-    @abstractmethod
     def size(self) -> PerPlayer:
         """The sum of absolute values."""
+        return self.values.abs().sum(-1)
 
-    @abstractmethod
     def square(self) -> PerPlayer:
         """The sum of squares."""
+        return self.values.square().sum(-1)
 
     @abstractmethod
     def keep(self, kept: Bool[Tensor, " players"]) -> None:
@@ -96,14 +101,6 @@ class DenseTrace(Trace):
         """To every entry of the array, which has the trace's shape."""
         array.addcmul_(amount[..., None], self.values)
 
-    def size(self) -> PerPlayer:
-        """The sum of absolute values."""
-        return self.values.abs().sum(-1)
-
-    def square(self) -> PerPlayer:
-        """The sum of squares."""
-        return self.values.square().sum(-1)
-
     def keep(self, kept: Bool[Tensor, " players"]) -> None:
         """Forget the other players."""
         self.values = self.values[:, kept]
@@ -139,14 +136,6 @@ class LastTrace(Trace):
         """To the entries that have a trace."""
         flat = (offset + self.index).flatten()
         array.view(-1).index_add_(0, flat, (amount[..., None] * self.values).flatten())
-
-    def size(self) -> PerPlayer:
-        """The sum of absolute values."""
-        return self.values.abs().sum(-1)
-
-    def square(self) -> PerPlayer:
-        """The sum of squares."""
-        return self.values.square().sum(-1)
 
     def keep(self, kept: Bool[Tensor, " players"]) -> None:
         """Forget the other players."""

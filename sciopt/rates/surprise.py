@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
+
+from sciopt.rates.averages import newest_weight
 
 
 def surprise_rate(
@@ -22,7 +24,7 @@ def surprise_rate(
 def mean_square(
     previous: Float[Tensor, "*batch"],
     td_error: Float[Tensor, "*batch"],
-    count: Int[Tensor, "*batch"],
+    count: Real[Tensor, "*batch"],
     memory: float,
 ) -> Float[Tensor, "*batch"]:
     """Moving average of td_error^2 that counts the present error, the `count`-th (from 1).
@@ -30,7 +32,7 @@ def mean_square(
     The plain mean until `count` reaches 1 / memory, exponential forgetting with weight `memory`
     after that.
     """
-    weight = (1.0 / count.to(td_error.dtype)).clamp(min=memory)
+    weight = newest_weight(count.to(td_error.dtype), memory)
     return previous + weight * (td_error.square() - previous)
 
 
