@@ -58,13 +58,6 @@ class CartPole(NetworkProblem):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MountainCar(NetworkProblem):
-    """MountainCar-v0: swing a weak car up the hill; -1 a time step, -200 at worst."""
-
-    environment: Environment = "MountainCar-v0"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Acrobot(NetworkProblem):
     """Acrobot-v1: swing two links up; -1 a time step, -500 at worst."""
 

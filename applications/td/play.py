@@ -77,7 +77,7 @@ class Play:
         self.coefficient = solver.coefficient[self.row]
         self.trace_decay = solver.problem.discount * solver.lambda_[self.row]
         zero = torch.zeros_like(self.coefficient)
-        self.returns, self.carry, self.value_before = zero, zero, zero.clone()
+        self.returns, self.carry, self.value_before = zero, zero, zero
         self.trace = self._new_trace()
         self.plain_trace = self._new_trace() if self.rule.accumulates == "errors" else None
         entries = solver.weights.shape[1]
@@ -149,15 +149,14 @@ class Play:
             disturbance = None if noise is None else noise[i]
             self._transition(Chances(moves[i], disturbance, explore[i], choose[i]), sign)
         self._note_diverged()
-        through = ~self.running.any(0) | self.over
+        through = ~self.running.any(0)
         self._score(through)
         alive = (self.solver.diverged_episode[self.row] == 0).any(0)
-        finished = through & ((self.episode == self.last) | ~alive)
-        self.running = self.running & ~finished
+        again = through & (self.episode < self.last) & alive
+        finished = through & ~again
         if finished.double().mean() > FINISHED_SHARE:
             self._leave_out(finished)
-            through = through[~finished]
-        again = through & (self.episode < self.last)
+            again = again[~finished]
         if again.any():
             self._begin(again)
 
@@ -326,7 +325,7 @@ class Play:
         """Change the weights along the trace, and what sums along with them."""
         rule, running = self.rule, self.running[..., None]
         if isinstance(rule, ElementRule):
-            update = visit.td_error[..., None] * self.trace.values  # pyright: ignore[reportAttributeAccessIssue]
+            update = visit.td_error[..., None] * self.trace.values
             mean, square = self.memory.clone()
             direction = rule.direction(visit, update, mean, square)
             self.memory = torch.where(running, torch.stack([mean, square]), self.memory)

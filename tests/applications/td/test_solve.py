@@ -242,7 +242,7 @@ def test_bounded_rules_never_diverge(name):
     assert not played(problem, method, 1).diverged.any()
 
 
-def test_no_rate_cures_bairds_counterexample_and_the_detector_says_so():
+def test_no_rule_cures_bairds_counterexample():
     baird = dataclasses.replace(PROBLEMS["baird"], agents=4, **TEN)
     for name in ("td-fixed", "td-alpha-bound", "td-adam"):
         method = dataclasses.replace(METHODS[name], lambdas=(0.0,), coefficients=(0.05,))
